@@ -1,0 +1,110 @@
+//! Every signal: name, unit, description. Names follow OpenTelemetry's semantic conventions; Prometheus shows
+//! them with `_` for `.`, and counters with `_total`.
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Signal {
+    /// Name.
+    pub name: &'static str,
+    /// Unit (UCUM).
+    pub unit: &'static str,
+    /// What it says.
+    pub description: &'static str,
+}
+
+macro_rules! signals {
+    ($($constant:ident = $name:literal, $unit:literal, $description:literal;)*) => {
+        $(
+            #[doc = $description]
+            pub const $constant: Signal = Signal { name: $name, unit: $unit, description: $description };
+        )*
+
+        /// Every metric that Thalweg emits.
+        pub const ALL: &[Signal] = &[$($constant),*];
+    };
+}
+
+signals! {
+    WORKER_RECORDS = "thalweg.worker.records", "{record}", "Kafka records that the stage has handled, by topic.";
+    WORKER_LAG = "thalweg.worker.lag", "{record}", "Records that the stage has yet to handle, by topic and partition.";
+    WORKER_COMMITTED = "thalweg.worker.committed", "{record}", "Next offset that is committed, by topic and partition.";
+    WORKER_REBALANCES = "thalweg.worker.rebalances", "{rebalance}", "Assignments and revocations.";
+    WORKER_HANDLE = "thalweg.worker.handle.duration", "s", "Time that the stage takes for one batch.";
+    PROCESS_CPU = "process.cpu.time", "s", "CPU seconds of the process, user and system.";
+    PROCESS_MEMORY = "process.memory.usage", "By", "Resident memory of the process.";
+    PROCESS_MEMORY_PEAK = "process.memory.peak", "By", "Highest resident memory of the process so far.";
+
+    INGEST_RAW = "thalweg.ingest.raw", "{event}", "Raw records decided.";
+    INGEST_CLEAN = "thalweg.ingest.clean", "{event}", "Events found clean.";
+    INGEST_DEAD = "thalweg.ingest.dead", "{event}", "Events refused, by reason.";
+    INGEST_MISSING = "thalweg.ingest.field.missing", "{value}", "Clean events without a value, by field.";
+    INGEST_INVALID = "thalweg.ingest.field.invalid", "{value}", "Values that broke a rule, by field.";
+    INGEST_UNKNOWN = "thalweg.ingest.field.unknown", "{value}", "Values of fields that the contract does not name.";
+    INGEST_SEALED = "thalweg.ingest.sealed", "{value}", "Values sealed.";
+    INGEST_SUBJECTS = "thalweg.ingest.subject.keys", "{key}", "Subject keys created.";
+
+    SINK_ROWS = "thalweg.sink.rows", "{row}", "Rows committed to the lake.";
+    SINK_FILES = "thalweg.sink.files", "{file}", "Files committed to the lake.";
+    SINK_BYTES = "thalweg.sink.bytes", "By", "Bytes of files committed to the lake.";
+    SINK_COMMITS = "thalweg.sink.commits", "{commit}", "Commits to the lake.";
+    SINK_COMMIT = "thalweg.sink.commit.duration", "s", "Time from closing the files to the commit's end.";
+    SINK_DROPPED = "thalweg.sink.dropped", "{row}", "Rows that the lake already had.";
+    SINK_BUFFERED = "thalweg.sink.buffered", "By", "Bytes of rows that wait for a commit.";
+
+    TRAINER_EVENTS = "thalweg.trainer.events", "{event}", "Clean events taken.";
+    TRAINER_LABELS = "thalweg.trainer.labels", "{label}", "Labels taken, by outcome.";
+    TRAINER_LEARNED = "thalweg.trainer.learned", "{event}", "Events learned from.";
+    TRAINER_PENDING = "thalweg.trainer.pending", "{event}", "Events that wait for their label.";
+    TRAINER_EXPIRED = "thalweg.trainer.expired", "{event}", "Events that waited too long, by cause.";
+    TRAINER_WAIT = "thalweg.trainer.label.delay", "s", "Event time from an event to its label.";
+    TRAINER_CHECKPOINTS = "thalweg.trainer.checkpoints", "{checkpoint}", "Checkpoints stored.";
+    MODEL_VERSION = "thalweg.model.version", "{version}", "Version of the model in use.";
+    MODEL_AGE = "thalweg.model.age", "s", "Time since the model in use was updated.";
+    MODEL_LABELS = "thalweg.model.labels", "{label}", "Labels that the model has learned.";
+    QUALITY_LOG_LOSS = "thalweg.quality.log_loss", "nat", "Mean log loss before learning, by window.";
+    QUALITY_BASE_LOG_LOSS = "thalweg.quality.base_log_loss", "nat", "Mean log loss of always predicting the base rate, by window.";
+    QUALITY_BRIER = "thalweg.quality.brier", "1", "Mean squared error of the probability, by window.";
+    QUALITY_AUC = "thalweg.quality.auc", "1", "Area under the ROC curve, by window.";
+    QUALITY_AUC_ERROR = "thalweg.quality.auc.error", "1", "Bound on the error of the AUC from its bins, by window.";
+    QUALITY_CALIBRATION = "thalweg.quality.calibration_error", "1", "Expected calibration error, by window.";
+    QUALITY_ACCURACY = "thalweg.quality.accuracy", "1", "Share of right decisions, by window.";
+    QUALITY_PRECISION = "thalweg.quality.precision", "1", "Share of yes decisions that are right, by window.";
+    QUALITY_RECALL = "thalweg.quality.recall", "1", "Share of yes labels that were decided yes, by window.";
+
+    SCORER_SCORES = "thalweg.scorer.scores", "{score}", "Events scored.";
+    SCORER_DECISIONS = "thalweg.scorer.decisions", "{score}", "Scores at or above the threshold.";
+    SCORER_LATENCY = "thalweg.scorer.latency", "s", "Time from the raw record's timestamp to its score.";
+    SCORER_UPDATES = "thalweg.scorer.model.updates", "{update}", "Model updates applied.";
+    DRIFT_PSI = "thalweg.drift.psi", "1", "Population stability index of the last full window against the reference, by feature.";
+    DRIFT_FLOOR = "thalweg.drift.psi.noise", "1", "What PSI sampling noise alone reaches once in a hundred windows, by feature.";
+    DRIFT_MISSING = "thalweg.drift.missing", "1", "Share of missing values in the last full window, by feature.";
+}
+
+/// Names of spans.
+pub mod span {
+    /// From the raw record to its clean batch.
+    pub const INGEST: &str = "ingest";
+    /// From the clean batch to the commit in the lake.
+    pub const LAND: &str = "sink";
+    /// From the clean batch to the score.
+    pub const SCORE: &str = "score";
+    /// From the label to the weights.
+    pub const LEARN: &str = "learn";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_described() {
+        for (at, signal) in ALL.iter().enumerate() {
+            assert!(signal.description.ends_with('.'), "{}", signal.name);
+            assert!(
+                ALL[..at].iter().all(|other| other.name != signal.name),
+                "{}",
+                signal.name
+            );
+        }
+    }
+}
