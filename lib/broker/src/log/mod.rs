@@ -1,0 +1,435 @@
+//! One partition's log: segments in a folder, one after the other.
+//!
+//! In flow batches as producers sent them, out flow their offsets, and ranges of files for consumers. The log owns
+//! every rule about order: offsets without gaps, sequence numbers of producers, where one segment ends. It knows no
+//! network and no waiting. Whatever has been written is in the hands of the operating system before it is
+//! acknowledged, so it survives the end of this process, `kill -9` too; it is synced to the disk when a segment is
+//! finished and when the broker stops, so a power failure may take the last seconds.
+//!
+//! Retention and compaction would drop or rewrite finished segments here; there are none yet, so a log begins at 0.
+
+pub mod batch;
+mod index;
+mod producers;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use tracing::{error, warn};
+
+use batch::{BatchHeader, LEADER_EPOCH};
+use producers::{Producers, Verdict};
+use segment::{Place, Segment};
+
+/// No segment spans more offsets than an index entry can say.
+const SEGMENT_OFFSETS_MAX: i64 = i32::MAX as i64;
+
+/// Why a log could not be opened or closed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The file system refused.
+    #[error("could not use the log in `{folder}`")]
+    Io {
+        /// The partition's folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A segment before the last one is damaged, so records are missing in the middle.
+    #[error("the segment at offset {base} in `{folder}` is damaged after offset {sound_to}")]
+    Damaged {
+        /// The partition's folder.
+        folder: PathBuf,
+        /// The first offset of the segment.
+        base: i64,
+        /// The first offset that cannot be read.
+        sound_to: i64,
+    },
+}
+
+/// Where an acknowledged batch lies.
+#[derive(Debug)]
+pub struct Appended {
+    /// The offset of its first record.
+    pub base_offset: i64,
+    /// The time it was appended, if the topic stamps it.
+    pub append_time: Option<i64>,
+    /// A finished segment that wants a sync, away from the hot path.
+    pub finished: Option<Arc<File>>,
+}
+
+/// A range of a file that holds whole batches.
+#[derive(Debug, Clone)]
+pub struct Slice {
+    /// The file; deleting the topic does not take it away from a reader.
+    pub file: Arc<File>,
+    /// Where the first batch begins.
+    pub position: u64,
+    /// How long the range is.
+    pub bytes: u64,
+}
+
+/// What a look-up by time found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The record's offset.
+    pub offset: i64,
+    /// The record's time.
+    pub timestamp: i64,
+}
+
+/// The log of one partition.
+#[derive(Debug)]
+pub struct Log {
+    folder: PathBuf,
+    segment_bytes: u64,
+    finished: Vec<Segment>,
+    growing: Segment,
+    producers: Producers,
+    broken: bool,
+}
+
+impl Log {
+    /// Opens the log in `folder`, or begins one, and cuts a torn tail off.
+    ///
+    /// # Errors
+    /// If the folder cannot be used, or records are missing in the middle.
+    pub fn open(folder: &Path, segment_bytes: u64) -> Result<Self, LogError> {
+        let io = |source| LogError::Io {
+            folder: folder.to_owned(),
+            source,
+        };
+        let mut bases = segment_bases(folder).map_err(io)?;
+        let Some(last) = bases.pop() else {
+            let growing = Segment::create(folder, 0).map_err(io)?;
+            return Ok(Self::new(
+                folder,
+                segment_bytes,
+                Vec::new(),
+                growing,
+                Producers::default(),
+            ));
+        };
+        let mut finished = Vec::with_capacity(bases.len());
+        let mut producers = Producers::default();
+        for (n, &base) in bases.iter().enumerate() {
+            let next = bases.get(n + 1).copied().unwrap_or(last);
+            finished.push(open_finished(folder, base, next, &mut producers)?);
+        }
+        if let Some(segment) = finished.last() {
+            producers = segment.stored_producers().unwrap_or(producers);
+        }
+        let (growing, torn) = Segment::open_growing(folder, last, &mut producers).map_err(io)?;
+        if 0 < torn {
+            let next = growing.extent().next;
+            warn!(folder = %folder.display(), torn, next, "cut a torn tail off the log");
+        }
+        Ok(Self::new(
+            folder,
+            segment_bytes,
+            finished,
+            growing,
+            producers,
+        ))
+    }
+
+    fn new(
+        folder: &Path,
+        segment_bytes: u64,
+        finished: Vec<Segment>,
+        growing: Segment,
+        producers: Producers,
+    ) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            segment_bytes,
+            finished,
+            growing,
+            producers,
+            broken: false,
+        }
+    }
+
+    /// Returns the first offset that can be read.
+    pub fn start_offset(&self) -> i64 {
+        self.finished.first().unwrap_or(&self.growing).extent().base
+    }
+
+    /// Returns the offset that the next record gets.
+    pub fn end_offset(&self) -> i64 {
+        self.growing.extent().next
+    }
+
+    /// Appends a batch that [`batch::check`] has passed.
+    ///
+    /// A batch that is here already is not written again; its first place is returned.
+    ///
+    /// # Errors
+    /// The Kafka error that the producer gets; nothing has been appended then.
+    pub fn append(
+        &mut self,
+        header: &BatchHeader,
+        records: &[u8],
+        append_time: Option<i64>,
+    ) -> Result<Appended, ResponseError> {
+        if self.broken {
+            return Err(ResponseError::KafkaStorageError);
+        }
+        match self.producers.judge(header) {
+            Verdict::Append => {}
+            Verdict::Repeat { base_offset } => {
+                return Ok(Appended {
+                    base_offset,
+                    append_time: None,
+                    finished: None,
+                });
+            }
+            Verdict::Refuse(error) => return Err(error),
+        }
+        let base_offset = self.end_offset();
+        let last = base_offset.checked_add(i64::from(header.last_offset_delta) + 1);
+        let last = last.ok_or(ResponseError::InvalidRecord)?;
+        let finished = self.roll_if_full(header.bytes, last)?;
+        let stamped = batch::stamp(records, base_offset, append_time);
+        if let Err((cause, restored)) = self.growing.append(&stamped, records) {
+            error!(folder = %self.folder.display(), %cause, restored, "could not append to the log");
+            self.broken = !restored;
+            return Err(ResponseError::KafkaStorageError);
+        }
+        self.producers.record(&BatchHeader {
+            base_offset,
+            ..*header
+        });
+        Ok(Appended {
+            base_offset,
+            append_time,
+            finished,
+        })
+    }
+
+    fn roll_if_full(&mut self, bytes: u64, last: i64) -> Result<Option<Arc<File>>, ResponseError> {
+        let extent = *self.growing.extent();
+        let fits =
+            extent.bytes + bytes <= self.segment_bytes && last - extent.base <= SEGMENT_OFFSETS_MAX;
+        if fits || extent.bytes == 0 {
+            return Ok(None);
+        }
+        self.roll().map(Some).map_err(|cause| {
+            error!(folder = %self.folder.display(), %cause, "could not begin a new segment");
+            ResponseError::KafkaStorageError
+        })
+    }
+
+    fn roll(&mut self) -> io::Result<Arc<File>> {
+        let file = self.growing.file()?;
+        let next = Segment::create(&self.folder, self.end_offset())?;
+        if let Err(cause) = self.growing.finish(&self.producers) {
+            // The empty successor must not be taken for the end of the log after a restart.
+            std::fs::remove_file(self.folder.join(format!("{:020}.log", self.end_offset())))?;
+            return Err(cause);
+        }
+        self.finished
+            .push(std::mem::replace(&mut self.growing, next));
+        Ok(file)
+    }
+
+    fn segment_of(&self, offset: i64) -> &Segment {
+        let after = self
+            .finished
+            .partition_point(|segment| segment.extent().next <= offset);
+        self.finished.get(after).unwrap_or(&self.growing)
+    }
+
+    /// Returns whole batches from the one that holds `offset` on: as many as fit into `bytes_max`, at least the first
+    /// unless it is larger than `bytes_hard_max`. `None` means that there is nothing (more) to read.
+    ///
+    /// # Errors
+    /// The Kafka error that the consumer gets.
+    pub fn read(
+        &self,
+        offset: i64,
+        bytes_max: u64,
+        bytes_hard_max: u64,
+    ) -> Result<Option<Slice>, ResponseError> {
+        if offset < self.start_offset() || self.end_offset() < offset {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+        if offset == self.end_offset() {
+            return Ok(None);
+        }
+        self.slice(offset, bytes_max, bytes_hard_max)
+            .map_err(|cause| self.unreadable(&cause))
+    }
+
+    fn slice(&self, offset: i64, bytes_max: u64, bytes_hard_max: u64) -> io::Result<Option<Slice>> {
+        let segment = self.segment_of(offset);
+        let file = segment.file()?;
+        let Some(first) = segment.locate(&file, offset)? else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "an offset is missing",
+            ));
+        };
+        if bytes_hard_max < first.header.bytes {
+            return Ok(None);
+        }
+        let end = segment.cut(&file, first.position, bytes_max.min(bytes_hard_max))?;
+        let bytes = end.saturating_sub(first.position).max(first.header.bytes);
+        Ok(Some(Slice {
+            file,
+            position: first.position,
+            bytes,
+        }))
+    }
+
+    fn unreadable(&self, cause: &io::Error) -> ResponseError {
+        error!(folder = %self.folder.display(), %cause, "could not read the log");
+        ResponseError::KafkaStorageError
+    }
+
+    /// Returns the first record at or after `timestamp`.
+    ///
+    /// In a compressed batch this is the first record of the batch, which may be a little older: the broker does
+    /// not decompress.
+    ///
+    /// # Errors
+    /// The Kafka error that the client gets.
+    pub fn first_since(&self, timestamp: i64) -> Result<Option<Moment>, ResponseError> {
+        let newer = |segment: &&Segment| timestamp <= segment.extent().newest;
+        let Some(segment) = self.finished.iter().chain([&self.growing]).find(newer) else {
+            return Ok(None);
+        };
+        let find = || -> io::Result<Option<Moment>> {
+            let file = segment.file()?;
+            let place = segment.first_since(&file, timestamp)?;
+            place
+                .map(|place| moment_in(segment, &file, &place, |found| timestamp <= found))
+                .transpose()
+        };
+        find().map_err(|cause| self.unreadable(&cause))
+    }
+
+    /// Returns the newest record.
+    ///
+    /// # Errors
+    /// The Kafka error that the client gets.
+    pub fn newest(&self) -> Result<Option<Moment>, ResponseError> {
+        let segments = self
+            .finished
+            .iter()
+            .chain([&self.growing])
+            .filter(|segment| 0 < segment.extent().bytes);
+        // Of equals, `max_by_key` takes the last and Kafka the first.
+        let Some(segment) = segments.rev().max_by_key(|segment| segment.extent().newest) else {
+            return Ok(None);
+        };
+        let find = || -> io::Result<Option<Moment>> {
+            let file = segment.file()?;
+            let place = segment.locate(&file, segment.extent().newest_at)?;
+            let newest = segment.extent().newest;
+            place
+                .map(|place| moment_in(segment, &file, &place, |found| newest <= found))
+                .transpose()
+        };
+        find().map_err(|cause| self.unreadable(&cause))
+    }
+
+    /// Returns where records of `epoch` end: one broker leads for ever, so at the end of the log.
+    pub fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+        (LEADER_EPOCH <= epoch).then(|| (LEADER_EPOCH, self.end_offset()))
+    }
+
+    /// Syncs everything to the disk and notes down that the log ends soundly.
+    ///
+    /// # Errors
+    /// If the file system refuses; nothing is lost, but the next start checks the last segment.
+    pub fn close(&mut self) -> Result<(), LogError> {
+        let mut sync = || -> io::Result<()> {
+            if let Some(file) = self.growing.finish(&self.producers)? {
+                file.sync_data()?;
+            }
+            File::open(&self.folder)?.sync_all()
+        };
+        self.broken = true;
+        sync().map_err(|source| LogError::Io {
+            folder: self.folder.clone(),
+            source,
+        })
+    }
+}
+
+/// Opens a segment that has a successor at `next`, checking and indexing it anew if its index is gone.
+fn open_finished(
+    folder: &Path,
+    base: i64,
+    next: i64,
+    producers: &mut Producers,
+) -> Result<Segment, LogError> {
+    let io = |source| LogError::Io {
+        folder: folder.to_owned(),
+        source,
+    };
+    let damaged = |sound_to| LogError::Damaged {
+        folder: folder.to_owned(),
+        base,
+        sound_to,
+    };
+    if let Some(segment) = Segment::open_finished(folder, base) {
+        let end = segment.extent().next;
+        return if end == next {
+            Ok(segment)
+        } else {
+            Err(damaged(end))
+        };
+    }
+    let (mut segment, torn) = Segment::open_growing(folder, base, producers).map_err(io)?;
+    let end = segment.extent().next;
+    if 0 < torn || end != next {
+        return Err(damaged(end));
+    }
+    segment.finish(producers).map_err(io)?;
+    Ok(segment)
+}
+
+/// Finds the record of a batch whose time fulfils `wanted`; the batch as a whole does.
+fn moment_in(
+    segment: &Segment,
+    file: &File,
+    place: &Place,
+    wanted: impl Fn(i64) -> bool,
+) -> io::Result<Moment> {
+    let header = place.header;
+    let whole = Moment {
+        offset: header.base_offset,
+        timestamp: header.max_timestamp,
+    };
+    if wanted(header.base_timestamp) {
+        return Ok(Moment {
+            timestamp: header.base_timestamp,
+            ..whole
+        });
+    }
+    if header.is_compressed() {
+        return Ok(whole);
+    }
+    let raw = segment.read(file, place)?;
+    let found = batch::timestamps(&header, &raw).find(|&(_, timestamp)| wanted(timestamp));
+    Ok(found.map_or(whole, |(offset, timestamp)| Moment { offset, timestamp }))
+}
+
+fn segment_bases(folder: &Path) -> io::Result<Vec<i64>> {
+    let mut bases = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(".log"));
+        bases.extend(stem.and_then(|stem| stem.parse::<i64>().ok()));
+    }
+    bases.sort_unstable();
+    Ok(bases)
+}

@@ -1,0 +1,8 @@
+//! Connections: frames in, answers out. What a request means is [`crate::api`]'s business.
+
+mod connection;
+mod frame;
+mod response;
+
+pub use connection::serve;
+pub use response::Response;
