@@ -1,0 +1,351 @@
+//! The poll thread: one consumer of a group, its records gathered into batches, its rebalances handed over.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, ClientContext};
+use schemas::{Offset, Partition};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
+
+use super::describe;
+use crate::batch::{BatchBuilder, TopicPartition};
+use crate::broker::{Assigned, BrokerError, Event, Start, Subscription};
+
+/// Batches between the poll thread and the stage.
+const CHANNEL_BATCHES: usize = 8;
+
+/// Commits between the stage and the poll thread.
+const CHANNEL_COMMITS: usize = 16;
+
+/// A batch is handed over at this size, even if more is there.
+const BATCH_BYTES_MAX: usize = 512 << 10;
+
+/// A batch is handed over with this many records, even if more are there.
+const BATCH_RECORDS_MAX: usize = 2048;
+
+/// How long a poll waits when nothing is there: how quickly commits and shutdowns are seen.
+const POLL_WAIT: Duration = Duration::from_millis(50);
+
+/// How often the ends of the logs are reported.
+const HIGH_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(super) fn subscribe(
+    config: &ClientConfig,
+    group: &str,
+    topics: &[&str],
+) -> Result<Subscription, BrokerError> {
+    let setup = |error: KafkaError| BrokerError::Setup(error.to_string());
+    let (events_in, events) = mpsc::channel(CHANNEL_BATCHES);
+    let (commits, commits_out) = mpsc::channel(CHANNEL_COMMITS);
+    let context = Rebalances {
+        events: events_in.clone(),
+        open: Mutex::default(),
+    };
+    let consumer: BaseConsumer<Rebalances> = consumer_config(config, group)
+        .create_with_context(context)
+        .map_err(setup)?;
+    consumer.subscribe(topics).map_err(setup)?;
+    let poller = Poller {
+        consumer,
+        events: events_in,
+        commits: commits_out,
+        reported_at: Instant::now(),
+    };
+    std::thread::Builder::new()
+        .name("poll".to_owned())
+        .spawn(move || poller.run())
+        .map_err(|error| BrokerError::Setup(error.to_string()))?;
+    Ok(Subscription { events, commits })
+}
+
+fn consumer_config(config: &ClientConfig, group: &str) -> ClientConfig {
+    let mut config = config.clone();
+    let ours = [
+        ("group.id", group),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "earliest"),
+        ("fetch.min.bytes", "1"),
+        ("fetch.wait.max.ms", "500"),
+        // librdkafka waits a second by default before it fetches again after its queue was full.
+        ("fetch.queue.backoff.ms", "2"),
+        ("fetch.message.max.bytes", "1048576"),
+        ("queued.max.messages.kbytes", "16384"),
+        ("fetch.max.bytes", "16777216"),
+        ("session.timeout.ms", "10000"),
+        ("max.poll.interval.ms", "300000"),
+        ("allow.auto.create.topics", "false"),
+        ("topic.metadata.refresh.fast.interval.ms", "100"),
+        ("reconnect.backoff.ms", "20"),
+        ("reconnect.backoff.max.ms", "1000"),
+    ];
+    for (name, value) in ours {
+        if config.get(name).is_none() {
+            config.set(name, value);
+        }
+    }
+    config
+}
+
+/// Answers rebalances, and holds the batches that are being gathered.
+struct Rebalances {
+    events: mpsc::Sender<Event>,
+    /// Locked by the poll thread alone: rebalances are served inside its polls.
+    open: Mutex<Vec<BatchBuilder>>,
+}
+
+impl ClientContext for Rebalances {}
+
+impl ConsumerContext for Rebalances {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        kind: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let partitions = partitions_of(list);
+        let done = match kind {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                consumer.assign(&self.assigned(partitions))
+            }
+            _ => {
+                self.revoked(consumer, partitions);
+                consumer.unassign()
+            }
+        };
+        if let Err(error) = done {
+            let reason = format!("could not take the assignment: {error}");
+            let _ = self
+                .events
+                .blocking_send(Event::Failed(BrokerError::Setup(reason)));
+        }
+    }
+}
+
+impl Rebalances {
+    /// Asks the stage where to begin.
+    fn assigned(&self, partitions: Vec<TopicPartition>) -> TopicPartitionList {
+        let (answer, starts) = oneshot::channel();
+        let mut list = TopicPartitionList::new();
+        // A stage that has gone needs no partitions.
+        if self
+            .events
+            .blocking_send(Event::Assigned(partitions, answer))
+            .is_err()
+        {
+            return list;
+        }
+        for Assigned { partition, start } in starts.blocking_recv().unwrap_or_default() {
+            let offset = match start {
+                Start::Committed => rdkafka::Offset::Invalid,
+                Start::At(offset) => rdkafka::Offset::Offset(offset.0),
+            };
+            if list
+                .add_partition_offset(&partition.topic, partition.partition.0, offset)
+                .is_err()
+            {
+                warn!(%partition, "cannot begin at the offset; beginning at the committed one");
+                list.add_partition(&partition.topic, partition.partition.0);
+            }
+        }
+        list
+    }
+
+    /// Lets the stage finish, and commits what it says.
+    fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: Vec<TopicPartition>) {
+        if let Ok(mut open) = self.open.lock() {
+            // Records that were not handed over are read again by whoever comes next.
+            open.clear();
+        }
+        let (answer, durable) = oneshot::channel();
+        if self
+            .events
+            .blocking_send(Event::Revoked(partitions, answer))
+            .is_err()
+        {
+            return;
+        }
+        if let Ok(durable) = durable.blocking_recv() {
+            commit(consumer, durable, CommitMode::Sync);
+        }
+    }
+}
+
+fn partitions_of(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    let partition =
+        |(topic, partition): &(String, i32)| (topic.as_str(), Partition(*partition)).into();
+    let mut keys: Vec<(String, i32)> = list.to_topic_map().into_keys().collect();
+    keys.sort();
+    keys.iter().map(partition).collect()
+}
+
+fn commit(
+    consumer: &BaseConsumer<Rebalances>,
+    offsets: Vec<(TopicPartition, Offset)>,
+    mode: CommitMode,
+) {
+    if offsets.is_empty() {
+        return;
+    }
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in &offsets {
+        let offset = rdkafka::Offset::Offset(offset.0);
+        if let Err(error) =
+            list.add_partition_offset(&partition.topic, partition.partition.0, offset)
+        {
+            warn!(%partition, %error, "cannot commit the offset");
+        }
+    }
+    // An offset that is not committed is only work done twice: the outputs say what is done.
+    if let Err(error) = consumer.commit(&list, mode) {
+        warn!(%error, "offsets were not committed");
+    }
+}
+
+struct Poller {
+    consumer: BaseConsumer<Rebalances>,
+    events: mpsc::Sender<Event>,
+    commits: mpsc::Receiver<Vec<(TopicPartition, Offset)>>,
+    reported_at: Instant,
+}
+
+impl Poller {
+    fn run(mut self) {
+        loop {
+            match self.commits.try_recv() {
+                Ok(offsets) => {
+                    let mode = if self.commits.is_closed() {
+                        CommitMode::Sync
+                    } else {
+                        CommitMode::Async
+                    };
+                    commit(&self.consumer, offsets, mode);
+                }
+                Err(TryRecvError::Empty) => {}
+                // The stage has drained and gone; dropping the consumer leaves the group.
+                Err(TryRecvError::Disconnected) => return,
+            }
+            if self.round().is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Polls until nothing is there or a batch is full, and hands over what came.
+    fn round(&mut self) -> Result<(), Gone> {
+        let mut wait = POLL_WAIT;
+        loop {
+            match self.consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    if self.gather(&message) {
+                        break;
+                    }
+                }
+                Some(Err(error)) => self.failed(error)?,
+            }
+            wait = Duration::ZERO;
+        }
+        self.hand_over()?;
+        self.report();
+        Ok(())
+    }
+
+    /// Adds a message to its batch; says whether that is full.
+    fn gather(&self, message: &BorrowedMessage<'_>) -> bool {
+        let Ok(mut open) = self.consumer.context().open.lock() else {
+            return true;
+        };
+        let (topic, partition) = (message.topic(), Partition(message.partition()));
+        let is_of = |builder: &BatchBuilder| {
+            builder.from().partition == partition && builder.from().topic.as_ref() == topic
+        };
+        let at = open.iter().position(is_of).unwrap_or_else(|| {
+            open.push(BatchBuilder::new((topic, partition).into()));
+            open.len() - 1
+        });
+        let builder = &mut open[at];
+        add(builder, message);
+        BATCH_BYTES_MAX <= builder.bytes() || BATCH_RECORDS_MAX <= builder.len()
+    }
+
+    fn hand_over(&self) -> Result<(), Gone> {
+        let batches: Vec<_> = match self.consumer.context().open.lock() {
+            Ok(mut open) => open.iter_mut().filter_map(BatchBuilder::take).collect(),
+            Err(_) => return Err(Gone),
+        };
+        for batch in batches {
+            self.events
+                .blocking_send(Event::Batch(batch))
+                .map_err(|_| Gone)?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: KafkaError) -> Result<(), Gone> {
+        let fatal = matches!(
+            error.rdkafka_error_code(),
+            Some(
+                RDKafkaErrorCode::Fatal
+                    | RDKafkaErrorCode::OffsetOutOfRange
+                    | RDKafkaErrorCode::AutoOffsetReset
+                    | RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::GroupAuthorizationFailed
+            )
+        );
+        if !fatal {
+            // librdkafka tries again by itself: brokers go and come back.
+            warn!(%error, "reading is disturbed");
+            return Ok(());
+        }
+        let reason = error.to_string();
+        let failed = BrokerError::Read {
+            from: "subscription".to_owned(),
+            reason,
+        };
+        let _ = self.events.blocking_send(Event::Failed(failed));
+        Err(Gone)
+    }
+
+    /// Reports the ends of the logs, from librdkafka's memory.
+    fn report(&mut self) {
+        if self.reported_at.elapsed() < HIGH_INTERVAL {
+            return;
+        }
+        self.reported_at = Instant::now();
+        let Ok(assignment) = self.consumer.assignment() else {
+            return;
+        };
+        for partition in partitions_of(&assignment) {
+            let high = describe::cached_high(self.consumer.client(), &partition);
+            if let Some(high) = high {
+                // A full channel means that the stage is busy: it will hear the next time.
+                let _ = self.events.try_send(Event::High(partition, high));
+            }
+        }
+    }
+}
+
+/// The stage has gone.
+struct Gone;
+
+/// Copies a message into a batch.
+pub(super) fn add(builder: &mut BatchBuilder, message: &BorrowedMessage<'_>) {
+    let timestamp = message.timestamp().to_millis().unwrap_or(-1);
+    builder.record(
+        Offset(message.offset()),
+        timestamp,
+        message.key(),
+        message.payload(),
+    );
+    for header in message.headers().iter().flat_map(|headers| headers.iter()) {
+        builder.header(header.key, header.value);
+    }
+}

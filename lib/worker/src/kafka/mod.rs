@@ -1,0 +1,145 @@
+//! Kafka through librdkafka.
+
+mod consume;
+mod describe;
+mod produce;
+mod read;
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use schemas::Offset;
+use tokio::sync::mpsc;
+
+use crate::batch::{Batch, TopicPartition};
+use crate::broker::{Broker, BrokerError, Subscription, TopicInfo, Watermarks};
+
+pub use produce::KafkaLane;
+
+/// How long a worker waits for a topic that is not there yet: a launcher may still be making it.
+const TOPIC_WAIT: Duration = Duration::from_secs(60);
+
+/// Between two looks for a topic.
+const TOPIC_RETRY: Duration = Duration::from_millis(100);
+
+/// How long one request to the broker may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A connection to Kafka: consumers of its own for each subscription, one producer for all lanes.
+#[derive(Clone)]
+pub struct Kafka {
+    config: ClientConfig,
+    linger: Duration,
+    producer: Arc<OnceLock<produce::Producer>>,
+}
+
+impl Kafka {
+    /// Prepares clients; nothing connects yet.
+    ///
+    /// `properties` are librdkafka's, as `name=value`; they override what is set here.
+    ///
+    /// # Errors
+    /// [`BrokerError::Setup`], naming the property that is no `name=value`.
+    pub fn connect(brokers: &str, properties: &[String]) -> Result<Kafka, BrokerError> {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", brokers)
+            .set("client.id", "thalweg")
+            .set("socket.nagle.disable", "true");
+        for property in properties {
+            let Some((name, value)) = property.split_once('=') else {
+                let problem = format!("`{property}` is not a property; write name=value");
+                return Err(BrokerError::Setup(problem));
+            };
+            config.set(name, value);
+        }
+        Ok(Kafka {
+            config,
+            linger: Duration::ZERO,
+            producer: Arc::default(),
+        })
+    }
+
+    /// Lets lanes wait for more records before they send: fewer, larger requests for a little latency.
+    ///
+    /// Call it before the first lane is opened.
+    pub fn with_linger(mut self, linger: Duration) -> Kafka {
+        self.linger = linger;
+        self.producer = Arc::default();
+        self
+    }
+
+    fn producer(&self) -> Result<&produce::Producer, BrokerError> {
+        if let Some(producer) = self.producer.get() {
+            return Ok(producer);
+        }
+        let made = produce::Producer::new(&self.config, self.linger)?;
+        Ok(self.producer.get_or_init(|| made))
+    }
+}
+
+impl Broker for Kafka {
+    type Lane = KafkaLane;
+
+    fn subscribe(&self, group: &str, topics: &[&str]) -> Result<Subscription, BrokerError> {
+        consume::subscribe(&self.config, group, topics)
+    }
+
+    fn follow(
+        &self,
+        from: &TopicPartition,
+        start: Offset,
+    ) -> Result<mpsc::Receiver<Batch>, BrokerError> {
+        read::follow(&self.config, from, start)
+    }
+
+    fn lane(&self, to: &TopicPartition) -> Result<KafkaLane, BrokerError> {
+        Ok(self.producer()?.lane(to))
+    }
+
+    async fn topic(&self, name: &str) -> Result<TopicInfo, BrokerError> {
+        let deadline = Instant::now() + TOPIC_WAIT;
+        loop {
+            let (config, topic) = (self.config.clone(), name.to_owned());
+            let asked = blocking("describe", move || {
+                describe::topic(&config, &topic, REQUEST_TIMEOUT)
+            })
+            .await;
+            match asked {
+                Err(error) if deadline <= Instant::now() => return Err(error),
+                Err(_) => tokio::time::sleep(TOPIC_RETRY).await,
+                found => return found,
+            }
+        }
+    }
+
+    async fn watermarks(&self, of: &TopicPartition) -> Result<Watermarks, BrokerError> {
+        let (config, of) = (self.config.clone(), of.clone());
+        blocking("watermarks", move || {
+            read::watermarks(&config, &of, REQUEST_TIMEOUT)
+        })
+        .await
+    }
+
+    async fn read(
+        &self,
+        from: &TopicPartition,
+        range: Watermarks,
+    ) -> Result<Vec<Batch>, BrokerError> {
+        let (config, from) = (self.config.clone(), from.clone());
+        blocking("read", move || {
+            read::range(&config, &from, range, REQUEST_TIMEOUT)
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> Result<T, BrokerError> + Send + 'static,
+) -> Result<T, BrokerError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(BrokerError::Deadline(what)))
+}

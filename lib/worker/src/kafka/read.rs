@@ -1,0 +1,149 @@
+//! Reading without a group: watermarks, closed ranges, and one partition for ever.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use schemas::Offset;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::consume::add;
+use crate::batch::{Batch, BatchBuilder, TopicPartition};
+use crate::broker::{BrokerError, Watermarks};
+
+/// Batches of a followed partition that wait.
+const CHANNEL_BATCHES: usize = 4;
+
+/// A batch is closed at this size.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// How long a poll waits when nothing is there: how quickly a reader that has gone is seen.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+
+fn consumer(
+    config: &ClientConfig,
+    from: &TopicPartition,
+    start: Offset,
+) -> Result<BaseConsumer, BrokerError> {
+    let failed = |error: KafkaError| read_error(from, &error);
+    let mut config = config.clone();
+    config
+        .set("group.id", "thalweg-reader")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
+        .set("fetch.queue.backoff.ms", "2")
+        .set("queued.max.messages.kbytes", "16384");
+    let consumer: BaseConsumer = config.create().map_err(failed)?;
+    let mut list = TopicPartitionList::new();
+    let offset = rdkafka::Offset::Offset(start.0);
+    list.add_partition_offset(&from.topic, from.partition.0, offset)
+        .map_err(failed)?;
+    consumer.assign(&list).map_err(failed)?;
+    Ok(consumer)
+}
+
+fn read_error(from: &TopicPartition, error: &KafkaError) -> BrokerError {
+    BrokerError::Read {
+        from: from.to_string(),
+        reason: error.to_string(),
+    }
+}
+
+pub(super) fn watermarks(
+    config: &ClientConfig,
+    of: &TopicPartition,
+    timeout: Duration,
+) -> Result<Watermarks, BrokerError> {
+    let client: BaseConsumer = config.create().map_err(|error| read_error(of, &error))?;
+    let (low, high) = client
+        .fetch_watermarks(&of.topic, of.partition.0, timeout)
+        .map_err(|error| read_error(of, &error))?;
+    Ok(Watermarks {
+        low: Offset(low),
+        high: Offset(high),
+    })
+}
+
+/// Reads a closed range; `stall` is how long nothing may come.
+pub(super) fn range(
+    config: &ClientConfig,
+    from: &TopicPartition,
+    range: Watermarks,
+    stall: Duration,
+) -> Result<Vec<Batch>, BrokerError> {
+    let mut batches = Vec::new();
+    if range.high <= range.low {
+        return Ok(batches);
+    }
+    let consumer = consumer(config, from, range.low)?;
+    let mut builder = BatchBuilder::new(from.clone());
+    let mut deadline = Instant::now() + stall;
+    loop {
+        match consumer.poll(POLL_WAIT) {
+            None if deadline < Instant::now() => {
+                return Err(BrokerError::Deadline("reading a range"));
+            }
+            None => continue,
+            Some(Err(KafkaError::PartitionEOF(_))) => break,
+            Some(Err(error)) => return Err(read_error(from, &error)),
+            Some(Ok(message)) => {
+                if range.high.0 <= message.offset() {
+                    break;
+                }
+                add(&mut builder, &message);
+                if BATCH_BYTES_MAX <= builder.bytes() {
+                    batches.extend(builder.take());
+                }
+                if range.high.0 <= message.offset() + 1 {
+                    break;
+                }
+                deadline = Instant::now() + stall;
+            }
+        }
+    }
+    batches.extend(builder.take());
+    Ok(batches)
+}
+
+/// Reads a partition for ever, until the receiver is dropped.
+pub(super) fn follow(
+    config: &ClientConfig,
+    from: &TopicPartition,
+    start: Offset,
+) -> Result<mpsc::Receiver<Batch>, BrokerError> {
+    let consumer = consumer(config, from, start)?;
+    let (batches_in, batches) = mpsc::channel(CHANNEL_BATCHES);
+    let mut builder = BatchBuilder::new(from.clone());
+    let work = move || {
+        while !batches_in.is_closed() {
+            let mut wait = POLL_WAIT;
+            while let Some(polled) = consumer.poll(wait) {
+                match polled {
+                    Ok(message) => add(&mut builder, &message),
+                    Err(KafkaError::PartitionEOF(_)) => break,
+                    Err(error) => warn!(%error, "following is disturbed"),
+                }
+                if BATCH_BYTES_MAX <= builder.bytes() {
+                    break;
+                }
+                wait = Duration::ZERO;
+            }
+            if let Some(batch) = builder.take()
+                && batches_in.blocking_send(batch).is_err()
+            {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("follow".to_owned())
+        .spawn(work)
+        .map_err(|error| BrokerError::Setup(error.to_string()))?;
+    Ok(batches)
+}

@@ -1,0 +1,219 @@
+//! The loop: events in, durable offsets out.
+
+use std::time::{Duration, Instant};
+
+use schemas::Offset;
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::info;
+
+use crate::batch::{Batch, TopicPartition};
+use crate::broker::{Assigned, Broker, BrokerError, Event, Subscription};
+use crate::process::Context;
+use crate::signals::Signals;
+use crate::stage::{Fault, Next, Stage};
+
+/// How often a stage is told the time when nothing comes.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How often durable offsets are committed: a crash repeats at most this much work.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What a stage reads.
+pub struct Inputs<'a> {
+    /// Consumer group.
+    pub group: &'a str,
+    /// Topics.
+    pub topics: &'a [&'a str],
+}
+
+/// Why the loop ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError<E: Fault> {
+    #[error(transparent)]
+    Stage(E),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+impl<E: Fault> Fault for RunError<E> {
+    fn next(&self) -> Next {
+        match self {
+            RunError::Stage(error) => error.next(),
+            RunError::Broker(_) => Next::Restart,
+        }
+    }
+}
+
+/// Runs a stage until the process is told to stop; then drains it and commits.
+///
+/// # Errors
+/// The stage's own, or the broker's.
+pub async fn run<S: Stage, B: Broker>(
+    stage: S,
+    broker: &B,
+    inputs: Inputs<'_>,
+    context: &Context,
+) -> Result<(), Box<dyn Fault>> {
+    let subscription = broker
+        .subscribe(inputs.group, inputs.topics)
+        .map_err(boxed::<S::Error>)?;
+    let signals = Signals::new(&context.telemetry.instruments("worker"));
+    let mut running = Running {
+        stage,
+        subscription,
+        signals,
+        context,
+        owned: Vec::new(),
+    };
+    running
+        .run()
+        .await
+        .map_err(|error| Box::new(error) as Box<dyn Fault>)
+}
+
+fn boxed<E: Fault>(error: BrokerError) -> Box<dyn Fault> {
+    Box::new(RunError::<E>::Broker(error))
+}
+
+struct Running<'a, S> {
+    stage: S,
+    subscription: Subscription,
+    signals: Signals,
+    context: &'a Context,
+    owned: Vec<TopicPartition>,
+}
+
+impl<S: Stage> Running<'_, S> {
+    async fn run(&mut self) -> Result<(), RunError<S::Error>> {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut committed_at = Instant::now();
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = self.context.shutdown.cancelled() => break,
+                event = self.subscription.events.recv() => Some(event.ok_or(BrokerError::Stopped)?),
+                _ = tick.tick() => None,
+            };
+            if let Some(event) = event {
+                self.take(event).await?;
+            }
+            let now = Instant::now();
+            self.stage.tick(now).await.map_err(RunError::Stage)?;
+            if COMMIT_INTERVAL <= now - committed_at {
+                self.commit()?;
+                committed_at = now;
+            }
+            self.context.health.beat();
+        }
+        info!("draining");
+        self.stage
+            .drain(&self.owned)
+            .await
+            .map_err(RunError::Stage)?;
+        let durable = self.stage.durable().map_err(RunError::Stage)?;
+        // The poll thread commits what is in its channel before it leaves the group.
+        if self.subscription.commits.send(durable).await.is_err() {
+            return Err(BrokerError::Stopped.into());
+        }
+        self.leave().await
+    }
+
+    async fn take(&mut self, event: Event) -> Result<(), RunError<S::Error>> {
+        match event {
+            Event::Batch(batch) => self.handle(batch).await,
+            Event::Assigned(partitions, answer) => self.assign(partitions, answer).await,
+            Event::Revoked(partitions, answer) => self.revoke(partitions, answer).await,
+            Event::High(partition, high) => {
+                self.signals.high(&partition, high);
+                Ok(())
+            }
+            Event::Failed(error) => Err(error.into()),
+        }
+    }
+
+    async fn handle(&mut self, batch: Batch) -> Result<(), RunError<S::Error>> {
+        let (from, records, last) = batch.summary();
+        let began = Instant::now();
+        self.stage.handle(batch).await.map_err(RunError::Stage)?;
+        self.signals.handled(&from, records, last, began.elapsed());
+        Ok(())
+    }
+
+    async fn assign(
+        &mut self,
+        partitions: Vec<TopicPartition>,
+        answer: oneshot::Sender<Vec<Assigned>>,
+    ) -> Result<(), RunError<S::Error>> {
+        let mut starts = Vec::with_capacity(partitions.len());
+        for partition in &partitions {
+            let start = self
+                .stage
+                .assign(partition)
+                .await
+                .map_err(RunError::Stage)?;
+            starts.push(Assigned {
+                partition: partition.clone(),
+                start,
+            });
+        }
+        self.signals.assigned(&partitions);
+        self.owned.extend(partitions);
+        self.context.health.ready(!self.owned.is_empty());
+        answer.send(starts).map_err(|_| BrokerError::Stopped.into())
+    }
+
+    async fn revoke(
+        &mut self,
+        partitions: Vec<TopicPartition>,
+        answer: oneshot::Sender<Vec<(TopicPartition, Offset)>>,
+    ) -> Result<(), RunError<S::Error>> {
+        self.stage
+            .drain(&partitions)
+            .await
+            .map_err(RunError::Stage)?;
+        let durable = self.stage.durable().map_err(RunError::Stage)?;
+        self.signals.committed(&durable);
+        self.signals.revoked(&partitions);
+        self.owned.retain(|owned| !partitions.contains(owned));
+        self.context.health.ready(!self.owned.is_empty());
+        answer
+            .send(durable)
+            .map_err(|_| BrokerError::Stopped.into())
+    }
+
+    fn commit(&mut self) -> Result<(), RunError<S::Error>> {
+        let durable = self.stage.durable().map_err(RunError::Stage)?;
+        if durable.is_empty() {
+            return Ok(());
+        }
+        self.signals.committed(&durable);
+        match self.subscription.commits.try_send(durable) {
+            Ok(()) => Ok(()),
+            Err(tokio::sync::mpsc::error::TrySendError::Full(_)) => {
+                self.signals.late_commit();
+                Ok(())
+            }
+            Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => {
+                Err(BrokerError::Stopped.into())
+            }
+        }
+    }
+
+    /// Waits until the poll thread has committed and left the group.
+    async fn leave(&mut self) -> Result<(), RunError<S::Error>> {
+        let (gone, _) = tokio::sync::mpsc::channel(1);
+        drop(std::mem::replace(&mut self.subscription.commits, gone));
+        while let Some(event) = self.subscription.events.recv().await {
+            match event {
+                // Everything is drained: what the group revokes now has been committed already.
+                Event::Revoked(_, answer) => drop(answer.send(Vec::new())),
+                Event::Assigned(_, answer) => drop(answer.send(Vec::new())),
+                Event::Batch(_) | Event::High(..) => {}
+                Event::Failed(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,57 @@
+//! What a stage is to the worker.
+
+use std::future::Future;
+use std::time::Instant;
+
+use schemas::Offset;
+
+use crate::batch::{Batch, TopicPartition};
+use crate::broker::Start;
+
+/// One stage. The worker calls it from one task, so nothing in it needs a lock.
+///
+/// Effects are reported apart from handling, by [`Stage::durable`], since acknowledgements come later
+/// than [`Stage::handle`] returns, and one commit of a stage may make many partitions durable.
+pub trait Stage: Send {
+    /// What can go wrong.
+    type Error: Fault;
+
+    /// Takes a partition on: restores what decisions about it depend on, and says where to begin.
+    fn assign(
+        &mut self,
+        partition: &TopicPartition,
+    ) -> impl Future<Output = Result<Start, Self::Error>> + Send;
+
+    /// Handles the next records of a partition. May return before their effects are durable.
+    fn handle(&mut self, batch: Batch) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Does what time alone makes due; called after every batch, and every [`TICK`](crate::run) when
+    /// nothing comes.
+    fn tick(&mut self, now: Instant) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Returns, for partitions that moved, the next offset to read: all effects of what is before it are
+    /// durable, and harmless if repeated after a crash.
+    fn durable(&mut self) -> Result<Vec<(TopicPartition, Offset)>, Self::Error>;
+
+    /// Finishes open work before partitions go, or before the process ends; afterwards all that was handled
+    /// is durable, and state of these partitions is forgotten.
+    fn drain(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// An error that knows what happens next.
+pub trait Fault: std::error::Error + Send + Sync + 'static {
+    /// Says what the process does about it.
+    fn next(&self) -> Next;
+}
+
+/// What the process does about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Ends with a failure: whoever supervises it starts it anew, and it goes on from what is durable.
+    Restart,
+    /// Ends with a failure that a restart would meet again: a human is needed.
+    Stop,
+}
