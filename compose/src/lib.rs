@@ -1,5 +1,7 @@
 //! The launcher: plays streams, runs the workers and the embedded broker, and shows what they do.
 //!
-//! `produce` plays a file as a stream.
+//! [`cli`] is the command line; [`produce`] plays a file as a stream.
 
+pub mod cli;
 pub mod produce;
+pub mod text;

@@ -1,3 +1,7 @@
-//! The `thalweg` binary.
+//! The `thalweg` binary: everything that Thalweg does on one machine, behind one command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    thalweg::cli::main()
+}

@@ -1,5 +1,7 @@
 //! Plays files onto librdkafka's mock cluster, and looks at what arrives.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,7 @@
 //! Plays a file as a stream: events when they happened, labels when they became known, dirt between them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,7 @@ pub struct Progress {
     /// Where the stream is in its own time, in microseconds since 1970.
     pub stream_micros: AtomicI64,
     /// Set to stop early.
-    pub stop: AtomicBool,
+    pub stop: Arc<AtomicBool>,
 }
 
 /// What was played.

@@ -1,0 +1,135 @@
+//! `thalweg check`: every problem of a contract at once, or what it says.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use schemas::Contract;
+use schemas::contract::{FieldType, Privacy};
+
+const EXAMPLES: &str = "\
+Examples:
+  thalweg check stream.toml            problems by line, with remedies; exit code 64 if there are any
+  thalweg check stream.toml && echo good";
+
+/// Options of `thalweg check`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Contract to check
+    #[arg(value_name = "FILE")]
+    contract: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let contract = super::contract(&args.contract)?;
+    print!("{}", summary(&contract));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sums a contract up.
+fn summary(contract: &Contract) -> String {
+    use std::fmt::Write;
+    let mut text = format!(
+        "stream    {} of {}\n",
+        contract.stream.name, contract.stream.tenant
+    );
+    let names = |wanted: fn(&Privacy) -> bool| {
+        let fields = contract
+            .fields
+            .iter()
+            .filter(|field| wanted(&field.privacy));
+        fields
+            .map(|field| field.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let _ = writeln!(text, "fields    {}", contract.fields.len());
+    for field in &contract.fields {
+        let presence = if field.required {
+            "required"
+        } else {
+            "optional"
+        };
+        let _ = writeln!(
+            text,
+            "          {:<22} {:<9} {presence}",
+            field.name,
+            type_name(field.kind)
+        );
+    }
+    for (heading, list) in [
+        ("sealed", names(|privacy| privacy.seal)),
+        ("tokens", names(|privacy| privacy.token)),
+        (
+            "dropped",
+            names(|privacy| !privacy.open && !privacy.seal && !privacy.token),
+        ),
+    ] {
+        if !list.is_empty() {
+            let _ = writeln!(text, "{heading:<9} {list}");
+        }
+    }
+    let features: Vec<&str> = contract
+        .features
+        .iter()
+        .map(|feature| feature.name.as_str())
+        .collect();
+    let _ = writeln!(
+        text,
+        "features  {}: {}",
+        features.len(),
+        features.join(", ")
+    );
+    match &contract.label {
+        Some(label) => {
+            let hours = label.wait_max.as_secs_f64() / 3600.0;
+            let _ = writeln!(
+                text,
+                "label     {}, at most {hours} h after the event",
+                label.name
+            );
+        }
+        None => text.push_str("label     none: the stream is not learned from\n"),
+    }
+    let learner = &contract.learner;
+    let _ = writeln!(
+        text,
+        "learner   {:?}, 2^{} weights, rate {}",
+        learner.update, learner.bits, learner.rate
+    );
+    let _ = writeln!(text, "digest    {}", contract.digest());
+    text
+}
+
+fn type_name(kind: FieldType) -> &'static str {
+    match kind {
+        FieldType::String => "string",
+        FieldType::Int64 => "int64",
+        FieldType::Float64 => "float64",
+        FieldType::Bool => "bool",
+        FieldType::Timestamp => "timestamp",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_names_what_matters() {
+        let contract =
+            Contract::parse("flights", include_str!("../../streams/flights/stream.toml")).unwrap();
+        let text = summary(&contract);
+        for part in [
+            "flights of demo",
+            "sealed    tail_number",
+            "carrier",
+            "label     late",
+            "48 h",
+            "digest",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}

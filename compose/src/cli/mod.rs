@@ -1,0 +1,140 @@
+//! The command line: what each command is called, takes and says about itself.
+
+mod check;
+mod produce;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use schemas::{Contract, ContractErrors};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Exit code of a command that failed.
+const EXIT_FAILED: u8 = 1;
+/// Exit code of a command that was given a bad contract or bad options (`EX_USAGE`).
+const EXIT_USAGE: u8 = 64;
+/// Exit code of a command that a signal ended.
+const EXIT_INTERRUPTED: i32 = 130;
+
+const ABOUT: &str = "Raw events in; clean, sealed, landed, learned from and scored events out.";
+
+const TOUR: &str = "\
+Start here:
+  thalweg demo                         a year of real flights through everything, on this machine
+  thalweg check stream.toml            what is wrong with a contract, all at once
+  thalweg up --contract stream.toml    the four workers, on an embedded broker or on your Kafka
+  thalweg produce events.parquet --contract stream.toml
+  thalweg tail flights.scores --follow
+
+`thalweg COMMAND --help` shows options and examples of each.";
+
+#[derive(Parser)]
+#[command(name = "thalweg", version, about = ABOUT, after_help = TOUR, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Play a file of events as a stream onto Kafka
+    Produce(produce::Args),
+    /// Say what is wrong with a contract, or sum it up
+    Check(check::Args),
+}
+
+/// Runs the command line; returns the exit code: 0 done, 1 failed, 64 bad contract or options.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed terminal leaves nobody to tell.
+            let _ = error.print();
+            let usage = error.use_stderr()
+                && error.kind() != clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+            return if usage {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let done = match cli.command {
+        Command::Produce(args) => produce::run(&args),
+        Command::Check(args) => check::run(&args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        let usage = error.downcast_ref::<ContractErrors>().is_some()
+            || error.downcast_ref::<Usage>().is_some();
+        ExitCode::from(if usage { EXIT_USAGE } else { EXIT_FAILED })
+    })
+}
+
+/// Options that do not fit together or do not fit the contract.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Reads a contract.
+fn contract(file: &Path) -> Result<Arc<Contract>, ContractErrors> {
+    Contract::read(file).map(Arc::new)
+}
+
+/// Returns a flag that the first SIGINT or SIGTERM sets; the second ends the process.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, EXIT_INTERRUPTED, stop.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .context("cannot listen for signals")?;
+    }
+    Ok(stop)
+}
+
+/// Where Kafka is: options of every command that talks to it.
+#[derive(Clone, Debug, clap::Args)]
+struct KafkaArgs {
+    /// Kafka brokers to start from, comma separated
+    #[arg(
+        long,
+        env = "THALWEG_BROKERS",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9092"
+    )]
+    brokers: String,
+
+    /// Any property of librdkafka, such as `security.protocol=ssl`; may be repeated
+    #[arg(
+        long = "kafka",
+        env = "THALWEG_KAFKA",
+        value_name = "NAME=VALUE",
+        value_delimiter = ';'
+    )]
+    kafka: Vec<String>,
+}
+
+impl KafkaArgs {
+    fn properties(&self) -> Result<Vec<(String, String)>> {
+        let pair = |text: &String| match text.split_once('=') {
+            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+            None => bail!(Usage(format!("--kafka {text}: write NAME=VALUE"))),
+        };
+        self.kafka.iter().map(pair).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}
