@@ -6,21 +6,22 @@
 //!
 //! The tag also covers associated data, each part with its length (2 bytes) before it: magic, tenant, dataset,
 //! field id, source topic id, partition, offset, subject reference and the first 6 bytes. So a cell opens
-//! in no other row, field or table, and for no other subject. The nonce is the keyed BLAKE3 of associated data and
-//! padded plaintext: a replay seals to the same bytes, and no nonce meets two plaintexts. Its key is derived
-//! from the subject's, so when that one is destroyed, not even a guess at the plaintext can be checked
-//! against the nonce.
+//! in no other row, field or table, and for no other subject. The nonce is a keyed hash of associated data
+//! and padded plaintext: a replay seals to the same bytes, and no nonce meets two plaintexts. Its key is
+//! derived from the subject's, so when that one is destroyed, not even a guess at the plaintext can be
+//! checked against the nonce. What it hashes (with BLAKE3) is 24 bytes that stand for the column (the hash of
+//! the parts up to the partition), the offset and the plaintext: one block for most cells. Subject
+//! reference and key version are in it through the key, which no other subject or version has.
 //!
 //! The plaintext is padded with the byte 0x80 and zeros to a multiple of the contract's bucket, so a
 //! cell's length says little, and the padding comes off without doubt.
 
-use chacha20poly1305::aead::{AeadInOut, KeyInit};
-use chacha20poly1305::{Tag, XChaCha20Poly1305};
 use schemas::{FieldId, Offset, Partition, TopicId};
 
 use crate::secret::{Derive, Secret, push_part};
 use crate::store::{KeyVersion, SubjectRef};
 use crate::stream::StreamId;
+use crate::xchacha::{self, NONCE_BYTES, TAG_BYTES};
 
 /// Version of the cell's format.
 const VERSION: u8 = 1;
@@ -28,8 +29,6 @@ const VERSION: u8 = 1;
 const SUITE: u8 = 1;
 const MAGIC: &[u8] = b"thalweg cell";
 const HEAD_BYTES: usize = 6;
-const NONCE_BYTES: usize = 24;
-const TAG_BYTES: usize = 16;
 /// Offset, subject reference and head, each with its length.
 const ROW_BYTES: usize = 2 + 8 + 2 + 16 + 2 + HEAD_BYTES;
 
@@ -62,12 +61,17 @@ impl CellKeys {
 }
 
 /// What cells of one field and source partition are bound to; the row's part is set for each cell.
-///
-/// The plaintext is laid behind it to make the nonce, so one buffer serves a whole column.
 pub(crate) struct Binding {
+    /// The associated data.
     bytes: Vec<u8>,
     row_at: usize,
+    /// What the nonce is made of: the column's hash, the offset, the padded plaintext.
+    hashed: Vec<u8>,
 }
+
+/// Bytes of the column's hash, and with the offset behind it.
+const COLUMN_BYTES: usize = 24;
+const PLAINTEXT_AT: usize = COLUMN_BYTES + 8;
 
 impl Binding {
     pub(crate) fn new(
@@ -83,33 +87,36 @@ impl Binding {
         push_part(&mut bytes, &field.0.to_be_bytes());
         push_part(&mut bytes, &topic.0);
         push_part(&mut bytes, &partition.0.to_be_bytes());
+        let column = blake3::hash(&bytes);
+        let mut hashed = Vec::with_capacity(256);
+        hashed.extend_from_slice(&column.as_bytes()[..COLUMN_BYTES]);
+        hashed.resize(PLAINTEXT_AT, 0);
         let row_at = bytes.len();
-        bytes.resize(row_at + ROW_BYTES, 0);
-        Binding { bytes, row_at }
+        push_part(&mut bytes, &[0; 8]);
+        push_part(&mut bytes, &[0; 16]);
+        push_part(&mut bytes, &[0; HEAD_BYTES]);
+        Binding {
+            bytes,
+            row_at,
+            hashed,
+        }
     }
 
-    /// Sets the row's part; whatever was behind it goes.
-    fn set_row(&mut self, offset: Offset, subject: SubjectRef, head: [u8; HEAD_BYTES]) {
-        self.bytes.truncate(self.row_at + ROW_BYTES);
-        let row = &mut self.bytes[self.row_at..];
-        row[..2].copy_from_slice(&8_u16.to_be_bytes());
-        row[2..10].copy_from_slice(&offset.0.to_be_bytes());
-        row[10..12].copy_from_slice(&16_u16.to_be_bytes());
-        row[12..28].copy_from_slice(&subject.0);
-        row[28..30].copy_from_slice(&(HEAD_BYTES as u16).to_be_bytes());
-        row[30..].copy_from_slice(&head);
-    }
-
-    fn associated_data(&self) -> &[u8] {
-        &self.bytes[..self.row_at + ROW_BYTES]
-    }
-
-    fn plaintext(&self) -> &[u8] {
-        &self.bytes[self.row_at + ROW_BYTES..]
+    /// Sets the row's part, and takes away the plaintext of the row before.
+    fn set_row(&mut self, row: Row) {
+        let offset = row.offset.0.to_be_bytes();
+        self.hashed.truncate(PLAINTEXT_AT);
+        self.hashed[COLUMN_BYTES..].copy_from_slice(&offset);
+        let bytes: &mut [u8; ROW_BYTES] = self.bytes[self.row_at..]
+            .first_chunk_mut()
+            .expect("made so");
+        bytes[2..10].copy_from_slice(&offset);
+        bytes[12..28].copy_from_slice(&row.subject.0);
+        bytes[30..].copy_from_slice(&head(row.version));
     }
 
     fn nonce(&self, keys: &CellKeys) -> [u8; NONCE_BYTES] {
-        let hash = blake3::keyed_hash(keys.nonce.bytes(), &self.bytes);
+        let hash = blake3::keyed_hash(keys.nonce.bytes(), &self.hashed);
         *hash.as_bytes().first_chunk().expect("24 is below 32")
     }
 }
@@ -131,24 +138,18 @@ pub(crate) fn seal(
     pad_to: usize,
     out: &mut Vec<u8>,
 ) {
-    let head = head(row.version);
-    binding.set_row(row.offset, row.subject, head);
-    binding.bytes.extend_from_slice(plaintext);
-    binding.bytes.push(0x80);
+    binding.set_row(row);
+    binding.hashed.extend_from_slice(plaintext);
+    binding.hashed.push(0x80);
     let padded = (plaintext.len() + 1).next_multiple_of(pad_to.max(1));
-    binding.bytes.resize(binding.row_at + ROW_BYTES + padded, 0);
+    binding.hashed.resize(PLAINTEXT_AT + padded, 0);
     let nonce = binding.nonce(keys);
-    out.extend_from_slice(&head);
+    out.reserve(CELL_OVERHEAD + padded);
+    out.extend_from_slice(&head(row.version));
     out.extend_from_slice(&nonce);
     let body = out.len();
-    out.extend_from_slice(binding.plaintext());
-    let tag = XChaCha20Poly1305::new(keys.cipher.bytes().into())
-        .encrypt_inout_detached(
-            (&nonce).into(),
-            binding.associated_data(),
-            out[body..].as_mut().into(),
-        )
-        .expect("plaintexts are bounded far below the cipher's 256 GiB");
+    out.extend_from_slice(&binding.hashed[PLAINTEXT_AT..]);
+    let tag = xchacha::seal(&keys.cipher, &nonce, &binding.bytes, &mut out[body..]);
     out.extend_from_slice(&tag);
 }
 
@@ -174,17 +175,10 @@ pub(crate) fn open(
     }
     let (nonce, rest) = cell[HEAD_BYTES..].split_first_chunk::<NONCE_BYTES>()?;
     let (body, tag) = rest.split_last_chunk::<TAG_BYTES>()?;
-    binding.set_row(row.offset, row.subject, head(row.version));
+    binding.set_row(row);
     let mut plaintext = body.to_vec();
-    XChaCha20Poly1305::new(keys.cipher.bytes().into())
-        .decrypt_inout_detached(
-            nonce.into(),
-            binding.associated_data(),
-            plaintext.as_mut_slice().into(),
-            &Tag::from(*tag),
-        )
-        .ok()?;
-    binding.bytes.extend_from_slice(&plaintext);
+    xchacha::open(&keys.cipher, nonce, &binding.bytes, &mut plaintext, tag)?;
+    binding.hashed.extend_from_slice(&plaintext);
     // Both sides are known to whoever holds the key: no need for constant time.
     if binding.nonce(keys) != *nonce {
         return None;

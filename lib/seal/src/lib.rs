@@ -47,6 +47,7 @@ mod secret;
 mod store;
 mod stream;
 mod wrap;
+mod xchacha;
 
 pub use cell::CELL_OVERHEAD;
 pub use file::FileKeyStore;

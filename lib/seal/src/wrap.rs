@@ -1,13 +1,12 @@
 //! Wrapping: subject keys under the key-encryption key.
 
-use chacha20poly1305::aead::{AeadInOut, KeyInit};
-use chacha20poly1305::{Tag, XChaCha20Poly1305};
 use zeroize::Zeroize;
 
 use crate::SealError;
 use crate::kek::{KekVersion, Keyring};
 use crate::secret::{Derive, Secret, push_part, random};
 use crate::store::{KeyVersion, SubjectRef, WrappedKey};
+use crate::xchacha;
 
 /// Makes a random key and wraps it under the newest key-encryption key.
 pub(crate) fn create(
@@ -28,14 +27,15 @@ pub(crate) fn wrap(
     key: &Secret,
     nonce: [u8; 24],
 ) -> WrappedKey {
-    let (kek, kek_bytes) = ring.newest();
-    let cipher = XChaCha20Poly1305::new(kek_bytes.bytes().into());
+    let (kek, kek_key) = ring.newest();
     let mut sealed = [0; 48];
     sealed[..32].copy_from_slice(key.bytes());
-    let binding = binding(subject, version, kek);
-    let tag = cipher
-        .encrypt_inout_detached((&nonce).into(), &binding, (&mut sealed[..32]).into())
-        .expect("32 bytes are far below the cipher's limit");
+    let tag = xchacha::seal(
+        kek_key,
+        &nonce,
+        &binding(subject, version, kek),
+        &mut sealed[..32],
+    );
     sealed[32..].copy_from_slice(&tag);
     let check = check(&Derive::from(key), subject, version);
     WrappedKey {
@@ -56,24 +56,18 @@ pub(crate) fn unwrap(
     let kek = ring.get(wrapped.kek).ok_or(SealError::UnknownKek {
         version: wrapped.kek,
     })?;
-    let cipher = XChaCha20Poly1305::new(kek.bytes().into());
     let mut bytes = [0; 32];
     bytes.copy_from_slice(&wrapped.sealed[..32]);
     let tag: [u8; 16] = wrapped.sealed[32..].try_into().expect("48 - 32 is 16");
     let binding = binding(subject, wrapped.version, wrapped.kek);
-    let opened = cipher.decrypt_inout_detached(
-        (&wrapped.nonce).into(),
-        &binding,
-        bytes.as_mut_slice().into(),
-        &Tag::from(tag),
-    );
+    let opened = xchacha::open(kek, &wrapped.nonce, &binding, &mut bytes, &tag);
     let key = Secret::of(bytes);
     bytes.zeroize();
     let derive = Derive::from(&key);
     let expected = check(&derive, subject, wrapped.version);
     // `blake3::Hash` compares in constant time.
     let same = blake3::Hash::from(*expected.bytes()) == blake3::Hash::from(wrapped.check);
-    if opened.is_err() || !same {
+    if opened.is_none() || !same {
         return Err(SealError::Unwrap {
             subject,
             kek: wrapped.kek,
