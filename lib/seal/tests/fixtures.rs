@@ -1,6 +1,8 @@
 //! What earlier versions sealed opens for ever: `fixtures/v1.txt` pins the bytes of key records, cells,
 //! letters and tokens.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
