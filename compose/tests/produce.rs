@@ -182,7 +182,7 @@ fn lines(count: u64) -> String {
         };
         let late = if n % 3 == 2 {
             "null"
-        } else if n % 2 == 0 {
+        } else if n.is_multiple_of(2) {
             "true"
         } else {
             "false"

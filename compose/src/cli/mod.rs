@@ -1,7 +1,9 @@
 //! The command line: what each command is called, takes and says about itself.
 
+mod broker;
 mod check;
 mod produce;
+mod tail;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -43,8 +45,12 @@ struct Cli {
 enum Command {
     /// Play a file of events as a stream onto Kafka
     Produce(produce::Args),
+    /// Print any topic of ours as JSON lines
+    Tail(tail::Args),
     /// Say what is wrong with a contract, or sum it up
     Check(check::Args),
+    /// Run the embedded broker
+    Broker(broker::Args),
 }
 
 /// Runs the command line; returns the exit code: 0 done, 1 failed, 64 bad contract or options.
@@ -65,7 +71,9 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Produce(args) => produce::run(&args),
+        Command::Tail(args) => tail::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Broker(args) => broker::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

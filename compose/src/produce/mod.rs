@@ -4,13 +4,13 @@
 //! `<s>.raw` at the time when it happened, and its label on `<s>.labels` when it became known ([`play`]). Dirt
 //! may be mixed in, seeded and counted. Nothing is dropped: a slow broker slows the stream.
 
-mod cell;
+pub(crate) mod cell;
 mod dirt;
 mod labels;
 mod pace;
 mod partition;
 mod play;
-mod render;
+pub(crate) mod render;
 mod rows;
 mod send;
 mod source;
