@@ -1,0 +1,430 @@
+//! One list of promises, run over every learner.
+
+use linfa::DatasetBase;
+use linfa::traits::{FitWith, Predict};
+
+use crate::features::{Layout, Row, Rows};
+use crate::learners::{CheckedParams, Label, Learner};
+use crate::model::{Lineage, Snapshot};
+use schemas::{Digest, ModelVersion};
+
+const LAYOUT: Layout = Layout {
+    slots: 5,
+    numbers: 2,
+};
+
+/// Names of the slots' hashes: those of numbers, their missing values, and where categories begin.
+const NUMBER_IDS: [u32; 2] = [10, 11];
+const MISSING_IDS: [u32; 2] = [12, 13];
+
+/// A row that owns what it has.
+#[derive(Clone)]
+struct Example {
+    ids: Vec<u32>,
+    numbers: Vec<f64>,
+    label: Label,
+}
+
+impl Example {
+    fn row(&self) -> Row<'_> {
+        Row {
+            ids: &self.ids,
+            numbers: &self.numbers,
+        }
+    }
+}
+
+/// Runs every check over the learners that `make` makes for a layout.
+pub(crate) fn run_all(params: CheckedParams) {
+    let make = |layout| Learner::new(params, layout);
+    for seed in 0..3 {
+        batch_equals_single(&make, params, seed);
+        prediction_mutates_nothing(&make, seed);
+        a_snapshot_in_mid_stream_changes_no_bit(&make, seed);
+        order_of_features_is_irrelevant(&make, seed);
+        scale_of_numbers_is_irrelevant(&make, seed);
+        nothing_poisons_a_weight(&make, seed);
+        learning_beats_the_base_rate(&make, seed);
+    }
+    features_appear_and_vanish(&make);
+    all_one_class_is_no_trouble(&make);
+    ids_beyond_the_table_count_for_nothing(&make);
+    the_gradient_is_that_of_finite_differences(&make);
+    convergence_to_the_batch_optimum(&make);
+}
+
+/// Returns numbers in [0, 1) that look random, the same for the same seed.
+fn noise(seed: u64) -> impl FnMut() -> f64 {
+    let mut at = 0_u64;
+    move || {
+        at += 1;
+        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(&at.to_le_bytes(), seed);
+        (hash >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// Two numbers (sometimes missing) and three categories, of which some decide the label.
+fn stream(seed: u64, count: usize) -> Vec<Example> {
+    let mut uniform = noise(seed);
+    let mut example = || {
+        let numbers: Vec<f64> = (0..2)
+            .map(|_| {
+                if uniform() < 0.1 {
+                    f64::NAN
+                } else {
+                    100.0 + 10.0 * (uniform() + uniform() - 1.0)
+                }
+            })
+            .collect();
+        let id = |at: usize| {
+            if numbers[at].is_nan() {
+                MISSING_IDS[at]
+            } else {
+                NUMBER_IDS[at]
+            }
+        };
+        let categories: Vec<u32> = (0..3)
+            .map(|slot| 100 * (slot + 1) + (uniform() * 20.0) as u32)
+            .collect();
+        let number = if numbers[0].is_nan() {
+            0.0
+        } else {
+            (numbers[0] - 100.0) / 3.0
+        };
+        let logit = number + f64::from(categories[0] % 5) - 2.0;
+        let label = Label(uniform() < 1.0 / (1.0 + (-logit).exp()));
+        Example {
+            ids: [vec![id(0), id(1)], categories].concat(),
+            numbers,
+            label,
+        }
+    };
+    (0..count).map(|_| example()).collect()
+}
+
+fn learn_all(learner: &mut Learner, examples: &[Example]) -> f64 {
+    let losses = examples
+        .iter()
+        .map(|example| learner.learn(example.row(), example.label).unwrap().0);
+    losses.sum::<f64>() / examples.len() as f64
+}
+
+fn bits(learner: &Learner, examples: &[Example]) -> Vec<u64> {
+    examples
+        .iter()
+        .map(|example| learner.predict_row(example.row()).to_bits())
+        .collect()
+}
+
+fn batch_equals_single(make: &impl Fn(Layout) -> Learner, params: CheckedParams, seed: u64) {
+    let examples = stream(seed, 500);
+    let mut single = make(LAYOUT);
+    let mut singly = Vec::new();
+    for example in &examples {
+        singly.push(single.predict_row(example.row()).to_bits());
+        single.learn(example.row(), example.label).unwrap();
+    }
+    for size in [1, 7, 500] {
+        let (mut batched, mut tested) = (make(LAYOUT), Vec::new());
+        for batch in examples.chunks(size) {
+            let mut rows = Rows::new(LAYOUT);
+            batch.iter().for_each(|example| rows.push(example.row()));
+            let labels = batch.iter().map(|example| example.label).collect();
+            batched = params
+                .fit_with(Some(batched), &DatasetBase::new(rows.clone(), labels))
+                .unwrap();
+            tested.extend(
+                batched
+                    .tested()
+                    .iter()
+                    .map(|probability| probability.to_bits()),
+            );
+            let together: Vec<f64> = batched.predict(&rows);
+            let alone: Vec<f64> = rows.iter().map(|row| batched.predict_row(row)).collect();
+            assert_eq!(together, alone, "predictions depend on the batch");
+        }
+        assert_eq!(tested, singly, "batches of {size} learn otherwise");
+        assert_eq!(
+            bits(&batched, &examples),
+            bits(&single, &examples),
+            "batches of {size} learn otherwise"
+        );
+    }
+}
+
+fn prediction_mutates_nothing(make: &impl Fn(Layout) -> Learner, seed: u64) {
+    let examples = stream(seed, 300);
+    let mut learner = make(LAYOUT);
+    learn_all(&mut learner, &examples);
+    let before = learner.clone();
+    assert_eq!(bits(&learner, &examples), bits(&learner, &examples));
+    assert!(learner == before, "prediction changed the model");
+}
+
+fn snapshot(learner: Learner) -> Snapshot {
+    let lineage = Lineage {
+        version: ModelVersion(3),
+        digest: Digest([1; 32]),
+        contract: Digest([2; 32]),
+    };
+    Snapshot {
+        learner,
+        lineage,
+        sections: [("more".to_owned(), vec![1, 2, 3])].into(),
+    }
+}
+
+fn a_snapshot_in_mid_stream_changes_no_bit(make: &impl Fn(Layout) -> Learner, seed: u64) {
+    let examples = stream(seed, 400);
+    let mut straight = make(LAYOUT);
+    learn_all(&mut straight, &examples);
+    let mut broken = make(LAYOUT);
+    for part in examples.chunks(90) {
+        learn_all(&mut broken, part);
+        let taken = snapshot(broken);
+        let bytes = taken.to_bytes();
+        let read = Snapshot::from_bytes(&bytes).unwrap();
+        assert!(read == taken, "a snapshot reads back as something else");
+        assert_eq!(read.to_bytes(), bytes, "equal models give different bytes");
+        broken = read.learner;
+    }
+    assert!(
+        snapshot(straight).to_bytes() == snapshot(broken).to_bytes(),
+        "a snapshot changed the model"
+    );
+}
+
+fn order_of_features_is_irrelevant(make: &impl Fn(Layout) -> Learner, seed: u64) {
+    let examples = stream(seed, 300);
+    let turned: Vec<Example> = examples
+        .iter()
+        .map(|example| {
+            let mut turned = example.clone();
+            turned.ids[..2].reverse();
+            turned.numbers.reverse();
+            turned.ids[2..].rotate_left(1);
+            turned
+        })
+        .collect();
+    let (mut one, mut other) = (make(LAYOUT), make(LAYOUT));
+    learn_all(&mut one, &examples);
+    learn_all(&mut other, &turned);
+    for (example, turned) in examples.iter().zip(&turned) {
+        // Sums in another order round otherwise; nothing else may differ.
+        let gap = one.predict_row(example.row()) - other.predict_row(turned.row());
+        assert!(gap.abs() < 1e-4, "order of features matters: {gap}");
+    }
+}
+
+fn scale_of_numbers_is_irrelevant(make: &impl Fn(Layout) -> Learner, seed: u64) {
+    let examples = stream(seed, 500);
+    let mut plain = make(LAYOUT);
+    let loss = learn_all(&mut plain, &examples);
+    for (factor, offset) in [(1e-70, 0.0), (1e70, 0.0), (1e-3, -0.7), (1024.0, 1e6)] {
+        let mut scaled = examples.clone();
+        for number in scaled.iter_mut().flat_map(|example| &mut example.numbers) {
+            *number = *number * factor + offset;
+        }
+        let found = learn_all(&mut make(LAYOUT), &scaled);
+        assert!(
+            (found - loss).abs() < 1e-3,
+            "scale {factor} and offset {offset}: {found}, not {loss}"
+        );
+    }
+}
+
+fn nothing_poisons_a_weight(make: &impl Fn(Layout) -> Learner, seed: u64) {
+    let wild = [
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::MAX,
+        f64::MIN,
+        5e-324,
+        -0.0,
+        1e30,
+    ];
+    let mut uniform = noise(seed + 1000);
+    let mut learner = make(LAYOUT);
+    let examples = stream(seed, 2000);
+    for example in &examples {
+        let mut worse = example.clone();
+        for number in &mut worse.numbers {
+            if uniform() < 0.2 {
+                *number = wild[(uniform() * wild.len() as f64) as usize];
+            }
+        }
+        let loss = learner.learn(worse.row(), worse.label).unwrap().0;
+        assert!(loss.is_finite() && (0.0..100.0).contains(&loss));
+    }
+    let loss = learn_all(&mut learner, &examples);
+    assert!(loss < 0.72, "wild values broke the model: {loss}");
+}
+
+fn learning_beats_the_base_rate(make: &impl Fn(Layout) -> Learner, seed: u64) {
+    let examples = stream(seed, 4000);
+    let mut learner = make(LAYOUT);
+    learn_all(&mut learner, &examples[..2000]);
+    let loss = learn_all(&mut learner, &examples[2000..]);
+    let yes =
+        examples.iter().filter(|example| example.label.0).count() as f64 / examples.len() as f64;
+    let base = -(yes * yes.ln() + (1.0 - yes) * (1.0 - yes).ln());
+    assert!(
+        loss < base - 0.08,
+        "nothing was learned: {loss}, and the base rate has {base}"
+    );
+}
+
+fn features_appear_and_vanish(make: &impl Fn(Layout) -> Learner) {
+    let layout = Layout {
+        slots: 1,
+        numbers: 0,
+    };
+    let mut learner = make(layout);
+    let learn = |learner: &mut Learner, id: u32, label| {
+        learner
+            .learn(
+                Row {
+                    ids: &[id],
+                    numbers: &[],
+                },
+                Label(label),
+            )
+            .unwrap();
+    };
+    let predict = |learner: &Learner, id: u32| {
+        learner.predict_row(Row {
+            ids: &[id],
+            numbers: &[],
+        })
+    };
+    for _ in 0..200 {
+        learn(&mut learner, 1, true);
+        learn(&mut learner, 2, false);
+    }
+    let before = predict(&learner, 1);
+    assert!(0.8 < before && predict(&learner, 2) < 0.2);
+    assert!(
+        (0.3..0.7).contains(&predict(&learner, 3)),
+        "what was never seen is neither"
+    );
+    for _ in 0..200 {
+        learn(&mut learner, 3, false);
+        learn(&mut learner, 4, true);
+    }
+    assert!(
+        (predict(&learner, 1) - before).abs() < 0.1,
+        "what is gone stays known"
+    );
+}
+
+fn all_one_class_is_no_trouble(make: &impl Fn(Layout) -> Learner) {
+    for label in [true, false] {
+        let mut learner = make(LAYOUT);
+        let mut examples = stream(9, 3000);
+        examples
+            .iter_mut()
+            .for_each(|example| example.label = Label(label));
+        learn_all(&mut learner, &examples);
+        let probability = learner.predict_row(examples[0].row());
+        let right = if label {
+            probability
+        } else {
+            1.0 - probability
+        };
+        assert!(0.97 < right && right < 1.0, "{probability}");
+    }
+}
+
+fn ids_beyond_the_table_count_for_nothing(make: &impl Fn(Layout) -> Learner) {
+    let mut learner = make(Layout {
+        slots: 1,
+        numbers: 0,
+    });
+    let row = Row {
+        ids: &[u32::MAX],
+        numbers: &[],
+    };
+    learner.learn(row, Label(true)).unwrap();
+    assert!(learner.predict_row(row).is_finite());
+}
+
+/// The first step of every weight is along the negative gradient of the loss, which finite differences of the
+/// loss in a feature's value give: for a number, d loss / d value = gradient · weight.
+fn the_gradient_is_that_of_finite_differences(make: &impl Fn(Layout) -> Learner) {
+    let examples = stream(5, 200);
+    let mut learner = make(LAYOUT);
+    learn_all(&mut learner, &examples);
+    let example = examples
+        .iter()
+        .find(|example| example.numbers.iter().all(|number| !number.is_nan()))
+        .unwrap();
+    let loss = |numbers: &[f64]| {
+        let row = Row {
+            ids: &example.ids,
+            numbers,
+        };
+        learner.clone().learn(row, example.label).unwrap().0
+    };
+    let probability = learner.predict_row(example.row());
+    let gradient = probability - example.label.as_f64();
+    for at in 0..2 {
+        let (weight, inverse) = learner.number_weight(example.row(), at);
+        let step = 1e-3;
+        let moved = |by: f64| {
+            let mut numbers = example.numbers.clone();
+            numbers[at] += by;
+            loss(&numbers)
+        };
+        let slope = (moved(step) - moved(-step)) / (2.0 * step);
+        let expected = gradient * weight * inverse;
+        assert!(
+            (slope - expected).abs() < 1e-4 * (1.0 + expected.abs()),
+            "{slope} and {expected}"
+        );
+    }
+}
+
+/// On a small problem whose optimum is known, many passes come near it: for one category each, the best
+/// probability is the observed rate.
+fn convergence_to_the_batch_optimum(make: &impl Fn(Layout) -> Learner) {
+    let layout = Layout {
+        slots: 1,
+        numbers: 0,
+    };
+    let mut learner = make(layout);
+    let rates = [(20, 0.1), (21, 0.5), (22, 0.8)];
+    let mut uniform = noise(77);
+    let mut counts = [[0.0; 2]; 3];
+    let mut examples = Vec::new();
+    for _ in 0..600 {
+        let at = (uniform() * 3.0) as usize;
+        let label = uniform() < rates[at].1;
+        counts[at][usize::from(label)] += 1.0;
+        examples.push((rates[at].0, Label(label)));
+    }
+    for _ in 0..300 {
+        for (id, label) in &examples {
+            learner
+                .learn(
+                    Row {
+                        ids: &[*id],
+                        numbers: &[],
+                    },
+                    *label,
+                )
+                .unwrap();
+        }
+    }
+    for (at, (id, _)) in rates.iter().enumerate() {
+        let best = counts[at][1] / (counts[at][0] + counts[at][1]);
+        let found = learner.predict_row(Row {
+            ids: &[*id],
+            numbers: &[],
+        });
+        assert!(
+            (found - best).abs() < 0.02,
+            "{found}, and the optimum is {best}"
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! linfa's traits: learning and predicting micro-batches.
+
+use linfa::DatasetBase;
+use linfa::traits::{FitWith, Predict, PredictInplace};
+
+use super::linear::View;
+use super::{CheckedParams, Label, Learner, NonFinite, ParamsError, each};
+use crate::features::{Layout, Rows};
+use crate::math::sigmoid;
+
+/// A micro-batch that could not be learned.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnError {
+    /// A parameter is impossible.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    /// A prediction is no number.
+    #[error(transparent)]
+    NonFinite(#[from] NonFinite),
+    /// The rows are not those of this learner.
+    #[error("rows have the layout {found:?}, and the learner has {expected:?}")]
+    Layout {
+        /// The learner's.
+        expected: Layout,
+        /// That of the rows.
+        found: Layout,
+    },
+    /// Not one label per row.
+    #[error("{rows} rows have {labels} labels")]
+    Labels {
+        /// How many rows.
+        rows: usize,
+        /// How many labels.
+        labels: usize,
+    },
+    /// linfa refuses the data.
+    #[error(transparent)]
+    Linfa(#[from] linfa::Error),
+}
+
+/// Learns a micro-batch, each row after it was predicted ([`Learner::tested`]), exactly as row by row.
+///
+/// Without a learner one is made; the parameters are those of the fit.
+impl<'a> FitWith<'a, Rows, Vec<Label>, LearnError> for CheckedParams {
+    type ObjectIn = Option<Learner>;
+    type ObjectOut = Learner;
+
+    fn fit_with(
+        &self,
+        learner: Option<Learner>,
+        dataset: &'a DatasetBase<Rows, Vec<Label>>,
+    ) -> Result<Learner, LearnError> {
+        let (rows, labels) = (&dataset.records, &dataset.targets);
+        let mut learner = learner.unwrap_or_else(|| Learner::new(*self, rows.layout()));
+        let (expected, found) = (learner.layout(), rows.layout());
+        if expected != found {
+            return Err(LearnError::Layout { expected, found });
+        }
+        if rows.len() != labels.len() {
+            return Err(LearnError::Labels {
+                rows: rows.len(),
+                labels: labels.len(),
+            });
+        }
+        let Learner { model, tested, .. } = &mut learner;
+        tested.clear();
+        each!(model, linear => linear.learn_all(rows, labels, &self.rates(), tested))?;
+        Ok(learner)
+    }
+}
+
+impl PredictInplace<Rows, Vec<f64>> for Learner {
+    fn predict_inplace<'a>(&'a self, rows: &'a Rows, out: &mut Vec<f64>) {
+        out.clear();
+        each!(&self.model, linear => linear.each_row(rows, |row| out.push(sigmoid(linear.logit(row)))));
+    }
+
+    fn default_target(&self, rows: &Rows) -> Vec<f64> {
+        Vec::with_capacity(rows.len())
+    }
+}
+
+impl Predict<&Rows, Vec<f64>> for Learner {
+    fn predict(&self, rows: &Rows) -> Vec<f64> {
+        let mut out = self.default_target(rows);
+        self.predict_inplace(rows, &mut out);
+        out
+    }
+}

@@ -1,0 +1,114 @@
+//! Every learner keeps every promise.
+
+use linfa::ParamGuard;
+use linfa::traits::FitWith;
+
+use super::*;
+use crate::checks;
+use crate::features::Rows;
+
+#[test]
+fn adagrad_keeps_every_learner_promise() {
+    checks::run_all(
+        Params::new(Update::Adagrad)
+            .bits(10)
+            .rate(0.1)
+            .check()
+            .unwrap(),
+    );
+}
+
+#[test]
+fn ftrl_keeps_every_learner_promise() {
+    checks::run_all(
+        Params::new(Update::Ftrl)
+            .bits(10)
+            .rate(0.1)
+            .check()
+            .unwrap(),
+    );
+}
+
+#[test]
+fn regularised_learners_keep_every_promise_too() {
+    for update in [Update::Adagrad, Update::Ftrl] {
+        checks::run_all(
+            Params::new(update)
+                .bits(10)
+                .rate(0.1)
+                .l1(1e-5)
+                .l2(1e-5)
+                .check()
+                .unwrap(),
+        );
+    }
+}
+
+#[test]
+fn l1_keeps_rare_weights_at_zero() {
+    let layout = Layout {
+        slots: 1,
+        numbers: 0,
+    };
+    let mut learner = Learner::new(Params::new(Update::Ftrl).l1(2.0).check().unwrap(), layout);
+    learner
+        .learn(
+            Row {
+                ids: &[7],
+                numbers: &[],
+            },
+            Label(true),
+        )
+        .unwrap();
+    assert_eq!(
+        learner.predict_row(Row {
+            ids: &[7],
+            numbers: &[]
+        }),
+        0.5
+    );
+}
+
+#[test]
+fn unchecked_parameters_and_foreign_rows_are_refused() {
+    let layout = Layout {
+        slots: 1,
+        numbers: 0,
+    };
+    let dataset = |layout| linfa::DatasetBase::new(Rows::new(layout), Vec::<Label>::new());
+    let fit = |params: Params, layout| -> Result<Learner, LearnError> {
+        let learner = Params::new(Update::Ftrl)
+            .bits(4)
+            .check()
+            .map(|params| Learner::new(params, layout))?;
+        params.fit_with(
+            Some(learner),
+            &dataset(Layout {
+                slots: 1,
+                numbers: 0,
+            }),
+        )
+    };
+    assert!(fit(Params::new(Update::Ftrl).bits(4), layout).is_ok());
+    assert!(matches!(
+        fit(Params::new(Update::Ftrl).rate(0.0), layout),
+        Err(LearnError::Params(_))
+    ));
+    let other = Layout {
+        slots: 2,
+        numbers: 1,
+    };
+    assert!(matches!(
+        fit(Params::new(Update::Ftrl).bits(4), other),
+        Err(LearnError::Layout { .. })
+    ));
+}
+
+impl Learner {
+    /// Returns the weight of a row's number and 1 / its standard deviation, for the check of the gradient.
+    pub(crate) fn number_weight(&self, row: Row<'_>, number: usize) -> (f64, f64) {
+        each!(&self.model, linear => {
+            (f64::from(linear.weight(row.ids[number])), linear.scale(number).inverse)
+        })
+    }
+}
