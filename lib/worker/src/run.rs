@@ -174,6 +174,7 @@ impl<S: Stage> Running<'_, S> {
             .await
             .map_err(RunError::Stage)?;
         let durable = self.stage.durable().map_err(RunError::Stage)?;
+        self.stage.release(&partitions);
         self.signals.committed(&durable);
         self.signals.revoked(&partitions);
         self.owned.retain(|owned| !partitions.contains(owned));

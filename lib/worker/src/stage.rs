@@ -33,12 +33,15 @@ pub trait Stage: Send {
     /// durable, and harmless if repeated after a crash.
     fn durable(&mut self) -> Result<Vec<(TopicPartition, Offset)>, Self::Error>;
 
-    /// Finishes open work before partitions go, or before the process ends; afterwards all that was handled
-    /// is durable, and state of these partitions is forgotten.
+    /// Finishes open work before partitions go, or before the process ends: afterwards all that was handled
+    /// is durable. The worker then asks [`Stage::durable`], and at last calls [`Stage::release`].
     fn drain(
         &mut self,
         partitions: &[TopicPartition],
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Forgets partitions that have gone.
+    fn release(&mut self, partitions: &[TopicPartition]);
 }
 
 /// An error that knows what happens next.

@@ -1,0 +1,17 @@
+//! `thalweg-ingest`: cleans raw events and seals personal data.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Cleans raw events and seals personal data: <stream>.raw in, <stream>.clean and <stream>.dead out.
+#[derive(Parser)]
+#[command(name = "thalweg-ingest", version, after_help = ingest::EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    args: ingest::Args,
+}
+
+fn main() -> ExitCode {
+    ingest::run(&Cli::parse().args)
+}

@@ -1,0 +1,315 @@
+//! The stage: batches of raw records in, parcels and dead letters out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use schemas::clean::{CleanEncoder, CleanHeader};
+use schemas::dead::{self, header};
+use schemas::topics::Topics;
+use schemas::{Contract, Digest, Offset, Partition, SourceCoordinates, TopicId};
+use seal::StreamKeys;
+use telemetry::{Traces, names};
+use worker::{Batch, Broker, Context, Lane, Outgoing, Record, Stage, Start, TopicPartition};
+
+use crate::clean::{Clean, Cleaner, Memory, Rejection};
+use crate::columns::{ColumnWriter, ColumnsError};
+use crate::error::IngestError;
+use crate::moments::Moments;
+use crate::outbox::{Outbox, Parcel};
+use crate::parse::RawEvent;
+use crate::restore::Restorer;
+use crate::signals::Signals;
+
+/// Header of a raw record that carries its trace context.
+const TRACE_PARENT: &str = "traceparent";
+
+/// Longest trace parent that is passed on; W3C's has 55 characters.
+const TRACE_PARENT_BYTES: usize = 55;
+
+/// Raw records in; clean batches and dead letters out.
+pub struct Ingester<B: Broker> {
+    broker: B,
+    contract: Arc<Contract>,
+    topics: Topics,
+    writer: Writer,
+    cleaner: Cleaner,
+    partitions: HashMap<Partition, Owned<B::Lane>>,
+}
+
+/// What turns decided events into messages.
+struct Writer {
+    columns: ColumnWriter,
+    encoder: CleanEncoder,
+    topic_id: TopicId,
+    digest: Digest,
+    field_names: Vec<String>,
+    signals: Signals,
+    traces: Traces,
+}
+
+/// A partition that is ours.
+struct Owned<L> {
+    partition: Partition,
+    memory: Memory,
+    next: Option<Offset>,
+    letters_through: Option<Offset>,
+    /// Number of the last dead letter sent.
+    letters: u64,
+    dead: L,
+    outbox: Outbox<L>,
+}
+
+impl<B: Broker> Ingester<B> {
+    /// Finds the topics and makes the stage.
+    ///
+    /// # Errors
+    /// [`IngestError`] if a topic is missing or does not have the raw one's partitions, or a key does not open.
+    pub async fn build(
+        context: &Context,
+        broker: B,
+        keys: StreamKeys,
+    ) -> Result<Ingester<B>, IngestError> {
+        let contract = context.contract.clone();
+        let topics = Topics::of(&contract.stream.name);
+        let raw = broker.topic(&topics.raw).await?;
+        crate::same_partitions(&broker, &topics.clean, raw.partitions).await?;
+        crate::same_partitions(&broker, &topics.dead, raw.partitions).await?;
+        let writer = Writer {
+            columns: ColumnWriter::new(&contract, keys)?,
+            encoder: CleanEncoder::default(),
+            topic_id: raw.id,
+            digest: context.digest,
+            field_names: contract
+                .fields
+                .iter()
+                .map(|field| field.name.clone())
+                .collect(),
+            signals: Signals::new(&context.telemetry.instruments("ingest"), &contract),
+            traces: context.telemetry.traces("ingest"),
+        };
+        let cleaner = Cleaner::new(&contract);
+        Ok(Ingester {
+            broker,
+            contract,
+            topics,
+            writer,
+            cleaner,
+            partitions: HashMap::new(),
+        })
+    }
+}
+
+impl<B: Broker> Stage for Ingester<B> {
+    type Error = IngestError;
+
+    async fn assign(&mut self, raw: &TopicPartition) -> Result<Start, IngestError> {
+        let clean: TopicPartition = (self.topics.clean.as_str(), raw.partition).into();
+        let dead: TopicPartition = (self.topics.dead.as_str(), raw.partition).into();
+        let restorer = Restorer {
+            broker: &self.broker,
+            contract: &self.contract,
+            digest: self.writer.digest,
+            topic_id: self.writer.topic_id,
+        };
+        let restored = restorer.restore(&clean, &dead, &self.cleaner).await?;
+        let dead = self.broker.lane(&dead)?;
+        let outbox = Outbox::start(self.broker.lane(&clean)?, dead.clone());
+        let owned = Owned {
+            partition: raw.partition,
+            memory: restored.memory,
+            next: restored.next,
+            letters_through: restored.letters_through,
+            letters: 0,
+            dead,
+            outbox,
+        };
+        self.partitions.insert(raw.partition, owned);
+        Ok(restored.next.map_or(Start::Committed, Start::At))
+    }
+
+    async fn handle(&mut self, batch: Batch) -> Result<(), IngestError> {
+        let started = SystemTime::now();
+        let partition = batch.from().partition;
+        let Some(owned) = self.partitions.get_mut(&partition) else {
+            return Err(IngestError::Unassigned(batch.from().to_string()));
+        };
+        let (mut event, mut clean): (RawEvent<'_>, Vec<Clean<'_>>) = Default::default();
+        let mut first = owned.next;
+        let mut clean_count = 0;
+        for record in batch.records() {
+            // What a rebalance or a restart brings again is decided already.
+            if owned.next.is_some_and(|next| record.offset() < next) {
+                continue;
+            }
+            first = first.or(Some(record.offset()));
+            match self
+                .cleaner
+                .decide(record.value(), &mut owned.memory, &mut event, &mut clean)
+            {
+                Ok(()) => {
+                    let parent = trace_parent(&record);
+                    self.writer.columns.push(
+                        record.offset(),
+                        record.timestamp_ms(),
+                        parent,
+                        &clean,
+                    );
+                    self.writer.trace(parent, started);
+                    clean_count += 1;
+                }
+                Err(rejection) => self.writer.letter(owned, &record, rejection).await?,
+            }
+            owned.next = Some(record.offset().next());
+            if self.writer.columns.is_full() {
+                self.writer.send(owned, first).await?;
+                first = owned.next;
+            }
+        }
+        if first != owned.next {
+            self.writer.send(owned, first).await?;
+        }
+        self.writer.signals.decided(batch.len(), clean_count);
+        self.writer.signals.tallied(&self.cleaner.take_tally());
+        // The outbox works in a task of its own: let it, even if the next batch is here already.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    async fn tick(&mut self, _: Instant) -> Result<(), IngestError> {
+        Ok(())
+    }
+
+    fn durable(&mut self) -> Result<Vec<(TopicPartition, Offset)>, IngestError> {
+        let mut durable = Vec::new();
+        for owned in self.partitions.values() {
+            if let Some(next) = owned.outbox.durable()? {
+                durable.push(((self.topics.raw.as_str(), owned.partition).into(), next));
+            }
+        }
+        Ok(durable)
+    }
+
+    async fn drain(&mut self, partitions: &[TopicPartition]) -> Result<(), IngestError> {
+        for partition in partitions {
+            if let Some(owned) = self.partitions.get(&partition.partition) {
+                owned.outbox.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.partitions.remove(&partition.partition);
+        }
+    }
+}
+
+impl Writer {
+    /// Sends the events that wait as one clean batch that covers everything decided since `first`.
+    async fn send<L: Lane>(
+        &mut self,
+        owned: &Owned<L>,
+        first: Option<Offset>,
+    ) -> Result<(), IngestError> {
+        let (Some(first), Some(next)) = (first, owned.next) else {
+            return Ok(());
+        };
+        let batch = self
+            .columns
+            .finish(self.topic_id, owned.partition)
+            .map_err(|error| match error {
+                ColumnsError::Seal(error) => IngestError::Seal(error),
+                ColumnsError::Arrow(error) => IngestError::Arrow(error),
+            })?;
+        let mut payload = Vec::new();
+        self.encoder.encode(&batch, &mut payload)?;
+        let header = CleanHeader {
+            topic_id: self.topic_id,
+            partition: owned.partition,
+            first,
+            last: Offset(next.0 - 1),
+            contract: self.digest,
+            ingest_state: Moments::write_all(&owned.memory.moments),
+        };
+        let parcel = Parcel {
+            after_letter: owned.letters,
+            headers: header.to_headers(),
+            payload,
+            next,
+        };
+        Ok(owned.outbox.put(parcel).await?)
+    }
+
+    /// Sends a dead letter, unless it was written before a crash.
+    async fn letter<L: Lane>(
+        &self,
+        owned: &mut Owned<L>,
+        record: &Record<'_>,
+        rejection: Rejection,
+    ) -> Result<(), IngestError> {
+        let offset = record.offset();
+        self.signals.rejected(rejection.reason);
+        if owned
+            .letters_through
+            .is_some_and(|through| offset <= through)
+        {
+            return Ok(());
+        }
+        let source = SourceCoordinates {
+            topic_id: self.topic_id,
+            partition: owned.partition,
+            offset,
+        };
+        let mut sealed = Vec::new();
+        self.columns.sealer().seal_letter(
+            source,
+            record.value().unwrap_or_default(),
+            &mut sealed,
+        )?;
+        let (topic, partition, at) = (
+            source.topic_id.to_string(),
+            source.partition.to_string(),
+            offset.to_string(),
+        );
+        let contract = self.digest.to_string();
+        let mut headers: Vec<(&str, &[u8])> = vec![
+            (header::WIRE, dead::WIRE_VERSION.as_bytes()),
+            (header::SOURCE_TOPIC_ID, topic.as_bytes()),
+            (header::SOURCE_PARTITION, partition.as_bytes()),
+            (header::SOURCE_OFFSET, at.as_bytes()),
+            (header::REASON, rejection.reason.name().as_bytes()),
+            (header::CONTRACT, contract.as_bytes()),
+        ];
+        if let Some(field) = rejection.field {
+            headers.push((header::FIELD, self.field_names[field].as_bytes()));
+        }
+        if let Some(parent) = trace_parent(record) {
+            headers.push((TRACE_PARENT, parent.as_bytes()));
+        }
+        // The raw key may be personal data; the letter's key is its coordinates.
+        let key = format!("{partition}:{at}");
+        let outgoing = Outgoing {
+            key: Some(key.as_bytes()),
+            value: &sealed,
+            headers: &headers,
+        };
+        owned.letters = owned.dead.send(outgoing).await?;
+        Ok(())
+    }
+
+    fn trace(&self, parent: Option<&str>, started: SystemTime) {
+        if let Some(parent) = parent
+            && self.traces.enabled()
+        {
+            self.traces
+                .emit(names::span::INGEST, parent, started, Vec::new());
+        }
+    }
+}
+
+fn trace_parent<'a>(record: &Record<'a>) -> Option<&'a str> {
+    let text = std::str::from_utf8(record.header(TRACE_PARENT)?).ok()?;
+    (text.len() == TRACE_PARENT_BYTES).then_some(text)
+}
