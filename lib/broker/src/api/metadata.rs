@@ -57,12 +57,7 @@ pub fn metadata(
                 None => with_id(services, topic.topic_id),
             })
             .collect(),
-        _ => services
-            .catalog
-            .all()
-            .iter()
-            .map(|topic| describe(topic))
-            .collect(),
+        _ => services.catalog.all().iter().map(describe).collect(),
     };
     let address = advertised(services, peer);
     let broker = MetadataResponseBroker::default()

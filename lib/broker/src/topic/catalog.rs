@@ -197,12 +197,14 @@ impl Catalog {
     /// # Errors
     /// The first that the file system refuses; the others are ended all the same.
     pub fn close(&self) -> Result<(), BrokerError> {
-        let topics = self.all();
-        let results = topics
-            .iter()
-            .flat_map(|topic| &topic.partitions)
-            .map(|partition| partition.close());
-        results.fold(Ok(()), |first, next| first.and(next))
+        let mut first = Ok(());
+        for topic in self.all() {
+            for partition in &topic.partitions {
+                let closed = partition.close();
+                first = first.and(closed);
+            }
+        }
+        first
     }
 }
 
