@@ -40,7 +40,8 @@ pub enum LearnError {
 
 /// Learns a micro-batch, each row after it was predicted ([`Learner::tested`]), exactly as row by row.
 ///
-/// Without a learner one is made; the parameters are those of the fit.
+/// Without a learner one is made; the parameters are those of the fit. A learner does not outlive an error: what
+/// was learned before it is in the last snapshot.
 impl<'a> FitWith<'a, Rows, Vec<Label>, LearnError> for CheckedParams {
     type ObjectIn = Option<Learner>;
     type ObjectOut = Learner;
