@@ -76,7 +76,7 @@ signals! {
     SCORER_LATENCY = "thalweg.scorer.latency", "s", "Time from the raw record's timestamp to its score.";
     SCORER_UPDATES = "thalweg.scorer.model.updates", "{update}", "Model updates applied.";
     DRIFT_PSI = "thalweg.drift.psi", "1", "Population stability index of the last full window against the reference, by feature.";
-    DRIFT_FLOOR = "thalweg.drift.psi.noise", "1", "What PSI sampling noise alone reaches once in a hundred windows, by feature.";
+    DRIFT_FLOOR = "thalweg.drift.psi.noise", "1", "What PSI sampling noise alone surpasses once in a thousand windows, by feature.";
     DRIFT_MISSING = "thalweg.drift.missing", "1", "Share of missing values in the last full window, by feature.";
 }
 

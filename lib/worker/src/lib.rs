@@ -23,6 +23,7 @@ mod process;
 mod run;
 mod signals;
 mod stage;
+mod store;
 
 pub use args::{Args, exit_usage};
 pub use batch::{Batch, BatchBuilder, Record, TopicPartition};
@@ -35,3 +36,4 @@ pub use kafka::{Kafka, KafkaLane};
 pub use process::{Context, EXIT_FAILED, EXIT_USAGE, process};
 pub use run::{Inputs, run};
 pub use stage::{Fault, Next, Stage};
+pub use store::{Store, StoreError};

@@ -1,0 +1,17 @@
+//! `thalweg-scorer`: scores every clean event.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Scores every clean event: <stream>.clean and <stream>.model in, <stream>.scores out.
+#[derive(Parser)]
+#[command(name = "thalweg-scorer", version, after_help = scorer::EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    args: scorer::Args,
+}
+
+fn main() -> ExitCode {
+    scorer::run(&Cli::parse().args)
+}
