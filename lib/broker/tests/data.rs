@@ -354,7 +354,10 @@ fn unknown_topics_and_partitions_are_errors_not_silence() {
     clients.create("t", 1);
     let sender = clients.sender(&[("topic.metadata.propagation.max.ms", "100")]);
     let refused = sender.value("nope", b"x").map_err(code);
-    assert_eq!(refused, Err(Some(RDKafkaErrorCode::UnknownTopicOrPartition)));
+    assert_eq!(
+        refused,
+        Err(Some(RDKafkaErrorCode::UnknownTopicOrPartition))
+    );
     let record = BaseRecord::<[u8], [u8]>::to("t").partition(7).payload(b"x");
     let refused = sender.send(record).map_err(code);
     assert_eq!(refused, Err(Some(RDKafkaErrorCode::UnknownPartition)));
