@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::net::TcpStream;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Reb
 use rdkafka::error::KafkaResult;
 use rdkafka::message::Message;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
-use support::{Clients, PATIENCE, Process, Sandbox, payloads, take, until};
+use support::{Clients, PATIENCE, Process, Sandbox, ask, payloads, take, until};
 
 const GROUP: &str = "g";
 const TOPIC: &str = "t";
@@ -158,36 +159,47 @@ fn every_assignor_of_librdkafka_works() {
     }
 }
 
+/// Joins a group by hand, with a session of 1.5 s, and returns the connection for what comes next.
+fn join_by_hand(sandbox: &Sandbox) -> TcpStream {
+    let mut stream = TcpStream::connect(sandbox.address).unwrap();
+    let join =
+        b"\0\x0b\0\0\0\0\0\x01\0\x01c\0\x01g\0\0\x05\xdc\0\0\0\x08consumer\0\0\0\x01\0\x05range\
+        \0\0\0\x0d\0\0\0\0\0\x01\0\x01t\xff\xff\xff\xff";
+    let answer = ask(&mut stream, join);
+    assert_eq!(
+        answer[..10],
+        [0, 0, 0, 1, 0, 0, 0, 0, 0, 1],
+        "no error, generation 1"
+    );
+    // After the protocol and the leader, the member's own id.
+    let after = |at: usize| at + 2 + usize::from(u16::from_be_bytes([answer[at], answer[at + 1]]));
+    let member = &answer[after(after(10))..after(after(after(10)))];
+    let sync = [
+        b"\0\x0e\0\0\0\0\0\x02\0\x01c\0\x01g\0\0\0\x01",
+        member,
+        b"\0\0\0\0",
+    ]
+    .concat();
+    assert_eq!(ask(&mut stream, &sync)[..6], [0, 0, 0, 2, 0, 0]);
+    stream
+}
+
 #[test]
 fn a_silent_member_is_dropped_after_its_session() {
     let folder = tempfile::tempdir().unwrap();
-    let process = Process::start(folder.path());
-    let clients = process.clients();
+    let sandbox = Sandbox::start(folder.path());
+    let clients = sandbox.clients();
     clients.create(TOPIC, 2);
-    // A member in a process of its own, so that it can die without a word.
-    let mut doomed = std::process::Command::new("kcat")
-        .args(["-b", &process.address.to_string(), "-G", GROUP, "-q"])
-        .args([
-            "-X",
-            "session.timeout.ms=1500",
-            "-X",
-            "heartbeat.interval.ms=100",
-            TOPIC,
-        ])
-        .spawn()
-        .unwrap();
-    let options = [("session.timeout.ms", "1500")];
-    let survivor = member(&clients, &options);
-    settle(&[&survivor], &[1]);
-    doomed.kill().unwrap();
-    doomed.wait().unwrap();
-    let died = Instant::now();
+    let _silent = join_by_hand(&sandbox); // connected, but without a word
+    let joined = Instant::now();
+    let survivor = member(&clients, &[]);
     settle(&[&survivor], &[2]);
-    let waited = died.elapsed();
     assert!(
-        Duration::from_millis(1_000) < waited,
-        "dropped too early: {waited:?}"
+        Duration::from_millis(1_400) < joined.elapsed(),
+        "dropped too early: {:?}",
+        joined.elapsed()
     );
+    leave(survivor);
 }
 
 #[test]

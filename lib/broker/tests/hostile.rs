@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use broker::Config;
-use support::{PATIENCE, Sandbox, payloads};
+use support::{PATIENCE, Sandbox, frame, payloads};
 
 /// Sends raw bytes and returns whatever comes back until the broker closes or has nothing more to say.
 fn exchange(sandbox: &Sandbox, raw: &[u8]) -> Vec<u8> {
@@ -21,10 +21,6 @@ fn exchange(sandbox: &Sandbox, raw: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     answer
-}
-
-fn frame(body: &[u8]) -> Vec<u8> {
-    [&(body.len() as i32).to_be_bytes()[..], body].concat()
 }
 
 /// Requests as clients send them, with the header's key and version first.

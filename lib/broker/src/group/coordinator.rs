@@ -12,7 +12,8 @@ use tokio::sync::{Notify, oneshot};
 use tracing::debug;
 use uuid::Uuid;
 
-use super::state::{Effect, Group, Join, Joined};
+use super::state::Group;
+use super::{Effect, Join, Joined};
 use crate::sync::lock;
 
 /// The session timeouts that a member may ask for.

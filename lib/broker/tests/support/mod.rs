@@ -3,8 +3,8 @@
 #![allow(dead_code)] // no test file uses all of it
 #![allow(clippy::unwrap_used)] // a helper of tests fails as they do
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -119,10 +119,11 @@ impl Process {
     }
 
     pub fn start_on(folder: &Path, listen: &str) -> Self {
-        let mut child = Self::command(folder, listen)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::spawn(Self::command(folder, listen))
+    }
+
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
@@ -324,4 +325,20 @@ pub fn payloads(messages: &[OwnedMessage]) -> Vec<Vec<u8>> {
         .iter()
         .map(|message| message.payload().unwrap_or_default().to_vec())
         .collect()
+}
+
+/// Puts the length before a request.
+pub fn frame(body: &[u8]) -> Vec<u8> {
+    [&(body.len() as i32).to_be_bytes()[..], body].concat()
+}
+
+/// Sends a request and returns the answer, without its length.
+pub fn ask(stream: &mut TcpStream, body: &[u8]) -> Vec<u8> {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&frame(body)).unwrap();
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut answer).unwrap();
+    answer
 }
