@@ -232,3 +232,45 @@ fn broken_and_foreign_snapshots_are_refused() {
     let foreign = safetensors::serialize([("weights", view)], None).unwrap();
     assert_eq!(Snapshot::from_bytes(&foreign), Err(SnapshotError::Foreign));
 }
+
+/// The learner in the published snapshot: 16 weights, 50 examples.
+fn published() -> Snapshot {
+    let params = Params::new(schemas::contract::Update::Ftrl).bits(4);
+    let mut learner = Learner::new(params.check().unwrap(), LAYOUT);
+    for (at, row) in rows(1, 50).iter().enumerate() {
+        let ids: Vec<u32> = row.ids.iter().map(|id| id % 16).collect();
+        let row = Row {
+            ids: &ids,
+            numbers: row.numbers,
+        };
+        learner.learn(row, Label(at % 3 == 0)).unwrap();
+    }
+    let lineage = Lineage {
+        version: ModelVersion(5),
+        digest: Digest([5; 32]),
+        contract: Digest([6; 32]),
+    };
+    Snapshot {
+        learner,
+        lineage,
+        sections: [("pending".to_owned(), vec![1, 2, 3])].into(),
+    }
+}
+
+#[test]
+fn every_published_snapshot_still_reads_and_learning_gives_its_bits() {
+    let bytes = include_bytes!("../../fixtures/snapshot-1.safetensors");
+    let read = Snapshot::from_bytes(bytes).unwrap();
+    assert!(
+        read == published(),
+        "the same examples no longer give the same bits"
+    );
+    let probability = read.learner.predict_row(Row {
+        ids: &[1, 2, 3, 4],
+        numbers: &[500.0],
+    });
+    assert_eq!(
+        format!("{:016x}", probability.to_bits()),
+        "3fdc4341bf3d4fdb"
+    );
+}
