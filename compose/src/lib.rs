@@ -1,10 +1,14 @@
 //! The launcher: plays streams, runs the workers and the embedded broker, and shows what they do.
 //!
 //! [`cli`] is the command line; [`produce`] plays a file as a stream;
-//! [`supervise`] runs the workers; [`tail`] reads what they write.
+//! [`pipeline`] runs the workers, which [`supervise`] looks after; [`tail`] reads what they write;
+//! [`demo`] does all of it with real flights, and [`report`] writes what came of it.
 
 pub mod cli;
+pub mod demo;
+pub mod pipeline;
 pub mod produce;
+pub mod report;
 pub mod supervise;
 pub mod tail;
 pub mod text;

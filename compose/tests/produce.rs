@@ -85,6 +85,7 @@ fn layout() -> Layout {
         label: Some("late".into()),
         label_time: Some("arrival".into()),
         label_time_required: true,
+        send_labels: true,
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod broker;
 mod check;
+mod demo;
 mod produce;
 mod tail;
+mod up;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -43,6 +45,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Play a year of real flights through everything, on this machine
+    Demo(demo::Args),
+    /// Run the four workers, on an embedded broker or on any Kafka
+    Up(up::Args),
     /// Play a file of events as a stream onto Kafka
     Produce(produce::Args),
     /// Print any topic of ours as JSON lines
@@ -55,6 +61,10 @@ enum Command {
 
 /// Runs the command line; returns the exit code: 0 done, 1 failed, 64 bad contract or options.
 pub fn main() -> ExitCode {
+    if let Err(error) = crate::supervise::die_with_parent() {
+        eprintln!("error: {error:#}");
+        return ExitCode::from(EXIT_FAILED);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -70,6 +80,8 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Up(args) => up::run(&args),
         Command::Produce(args) => produce::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Check(args) => check::run(&args),

@@ -129,19 +129,19 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn layout(args: &Args, contract: &Contract) -> Result<Layout> {
-    let label = contract.label.as_ref().filter(|_| !args.no_labels);
-    if label.is_none() && args.label_time_column.is_some() {
+    if contract.label.is_none() && args.label_time_column.is_some() {
         return Err(anyhow!(Usage(
             "--label-time-column: the contract has no label".to_owned()
         )));
     }
-    let named = args.label_time_column.as_deref();
-    Ok(Layout {
-        id: contract.id_field().name.as_str().into(),
-        time: contract.fields[contract.event.time].name.as_str().into(),
-        label: label.map(|label| label.name.as_str().into()),
-        label_time: label.map(|label| named.unwrap_or(&label.time).into()),
-        label_time_required: named.is_some(),
+    let layout = Layout::of(contract, args.label_time_column.as_deref());
+    Ok(if args.no_labels {
+        Layout {
+            send_labels: false,
+            ..layout
+        }
+    } else {
+        layout
     })
 }
 

@@ -57,6 +57,15 @@ impl DirtKind {
         }
     }
 
+    /// Says whether the contract must refuse such a message.
+    pub fn is_refused(self, contract: &Contract) -> bool {
+        match self {
+            DirtKind::Repairable => false,
+            DirtKind::UnknownField => contract.stream.unknown_fields == UnknownFields::Reject,
+            _ => true,
+        }
+    }
+
     /// Returns how often the kind comes, of 1,000 pieces of dirt.
     fn weight(self) -> u64 {
         match self {
@@ -165,7 +174,7 @@ impl Dirtier {
             mistyped,
             impossible,
             repairable,
-            unknown_refused: contract.stream.unknown_fields == UnknownFields::Reject,
+            unknown_refused: DirtKind::UnknownField.is_refused(contract),
             duplicate_delay_max: DUPLICATE_DELAY_MAX
                 .min(contract.event.duplicates_window as u64 / 4)
                 .max(1),
@@ -303,6 +312,7 @@ mod tests {
             label: None,
             label_time: None,
             label_time_required: false,
+            send_labels: true,
         };
         let body = Body::Objects(vec![Object::parse(EVENT.as_bytes()).unwrap()]);
         Rows {

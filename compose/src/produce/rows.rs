@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemas::Contract;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -29,15 +30,31 @@ pub struct Layout {
     pub id: Arc<str>,
     /// Column of the event's time.
     pub time: Arc<str>,
-    /// Column of the label, if labels are sent.
+    /// Column of the label, if there is one.
     pub label: Option<Arc<str>>,
     /// Column that says when the label became known.
     pub label_time: Option<Arc<str>>,
     /// Whether a file without that column is refused; else its labels are sent with their events.
     pub label_time_required: bool,
+    /// Whether labels are sent; events do not have them either way.
+    pub send_labels: bool,
 }
 
 impl Layout {
+    /// Lays a file out as the contract says; another column than the contract's may tell when labels became
+    /// known, which the file must then have.
+    pub fn of(contract: &Contract, label_time: Option<&str>) -> Layout {
+        let label = contract.label.as_ref();
+        Layout {
+            id: contract.id_field().name.as_str().into(),
+            time: contract.fields[contract.event.time].name.as_str().into(),
+            label: label.map(|label| label.name.as_str().into()),
+            label_time: label.map(|label| label_time.unwrap_or(&label.time).into()),
+            label_time_required: label_time.is_some(),
+            send_labels: true,
+        }
+    }
+
     pub(crate) fn is_label(&self, column: &str) -> bool {
         [&self.label, &self.label_time]
             .into_iter()
@@ -155,7 +172,12 @@ impl Rows {
     /// # Errors
     /// A label that is not yes or no, or a time that is none.
     pub fn label(&self, row: usize) -> Result<Known, BadRow> {
-        let Some(name) = &self.layout.label else {
+        let Some(name) = self
+            .layout
+            .label
+            .as_ref()
+            .filter(|_| self.layout.send_labels)
+        else {
             return Ok(Known::Never);
         };
         let (label, time) = match &self.body {
@@ -362,6 +384,7 @@ mod tests {
             label: Some("late".into()),
             label_time: Some("arrival".into()),
             label_time_required: false,
+            send_labels: true,
         };
         let body = Body::Objects(vec![Object::parse(line.as_bytes()).unwrap()]);
         Rows {

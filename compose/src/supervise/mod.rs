@@ -1,4 +1,4 @@
-//! Runs programs as child processes: starts them, starts them anew when they die, stops them in order.
+//! Runs programs as child processes: starts them, starts them anew when they die, stops them together.
 //!
 //! One thread owns the children from first to last, since a child is told of its parent's death by the death
 //! of the thread that started it. A child leads its own process group: Ctrl-C at the terminal reaches the
@@ -43,8 +43,6 @@ pub struct Program {
     pub options: Vec<OsString>,
     /// Where its output goes; `None` is where the launcher's goes.
     pub log: Option<PathBuf>,
-    /// Order of stopping: the lowest first, equal ones together.
-    pub stop_order: u8,
 }
 
 /// What happened to a child.
@@ -102,7 +100,7 @@ impl Supervisor {
             .clone()
     }
 
-    /// Stops the programs, in order, and waits for them.
+    /// Stops the programs and waits for them.
     ///
     /// # Errors
     /// A program that could not be started, gave up, or had to be killed.
@@ -176,27 +174,16 @@ impl Watch {
     }
 
     fn stop(&mut self) -> Result<()> {
-        let mut killed = Vec::new();
-        let mut orders: Vec<u8> = self
-            .children
+        self.children
             .iter()
-            .map(|child| child.program.stop_order)
-            .collect();
-        orders.sort_unstable();
-        orders.dedup();
-        for order in orders {
-            let together = || |child: &&mut Supervised| child.program.stop_order == order;
-            self.children
-                .iter_mut()
-                .filter(together())
-                .for_each(|child| child.signal(Signal::TERM));
-            let deadline = Instant::now() + GRACE;
-            for child in self.children.iter_mut().filter(together()) {
-                if !child.wait(deadline) {
-                    child.signal(Signal::KILL);
-                    child.wait(Instant::now() + GRACE);
-                    killed.push(child.program.name);
-                }
+            .for_each(|child| child.signal(Signal::TERM));
+        let deadline = Instant::now() + GRACE;
+        let mut killed = Vec::new();
+        for child in &mut self.children {
+            if !child.wait(deadline) {
+                child.signal(Signal::KILL);
+                child.wait(Instant::now() + GRACE);
+                killed.push(child.program.name);
             }
         }
         if killed.is_empty() {
