@@ -1,0 +1,273 @@
+//! Runs the programs.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+/// Between two looks at something that is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a pipeline may take to be ready, or to stop.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The workers, by the command that runs them.
+pub const WORKERS: [&str; 4] = ["ingest", "sink", "trainer", "scorer"];
+
+/// Returns the folder of the flights stream: contract and data.
+pub fn flights() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose/streams/flights")
+}
+
+/// Returns the launcher, which stands beside the test's own program.
+///
+/// # Errors
+/// If it was not built: run `cargo build --release --bin thalweg`, or the tests of the whole workspace.
+pub fn thalweg() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let found = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("thalweg"))
+        .find(|path| path.exists());
+    found.with_context(|| format!("no `thalweg` beside {}: build it first", own.display()))
+}
+
+/// A pipeline on an embedded broker, in a folder that goes with it.
+pub struct Sandbox {
+    folder: TempDir,
+    up: Child,
+    /// Kafka's bootstrap servers.
+    pub brokers: String,
+}
+
+/// How many messages a producer says were acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Produced {
+    /// Raw records.
+    pub raw: u64,
+    /// Labels.
+    pub labels: u64,
+}
+
+impl Sandbox {
+    /// Starts `thalweg up` for the flights stream and waits until every worker is ready.
+    ///
+    /// # Errors
+    /// A program that does not start in time.
+    pub fn start() -> Result<Sandbox> {
+        let folder = tempfile::tempdir()?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let brokers = format!("127.0.0.1:{port}");
+        let log = std::fs::File::create(folder.path().join("up.log"))?;
+        let up = Command::new(thalweg()?)
+            .args(["up", "--listen", &brokers, "--contract"])
+            .arg(flights().join("stream.toml"))
+            .arg("--data")
+            .arg(folder.path())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let sandbox = Sandbox {
+            folder,
+            up,
+            brokers,
+        };
+        for worker in WORKERS {
+            sandbox
+                .until(&format!("{worker} is ready"), || sandbox.ready(worker))
+                .context(sandbox.story())?;
+        }
+        Ok(sandbox)
+    }
+
+    /// Returns the folder in which the pipeline keeps what it keeps.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Begins to play flights; [`Sandbox::produced`] waits for the end.
+    ///
+    /// # Errors
+    /// A program that does not start.
+    pub fn produce(&self, options: &[&str]) -> Result<Child> {
+        let producer = Command::new(thalweg()?)
+            .arg("produce")
+            .arg(flights().join("flights.parquet"))
+            .arg("--contract")
+            .arg(flights().join("stream.toml"))
+            .args(["--brokers", &self.brokers, "--json"])
+            .args(options)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()?;
+        Ok(producer)
+    }
+
+    /// Waits for a producer and returns what it says.
+    ///
+    /// # Errors
+    /// A producer that failed.
+    pub fn produced(&self, producer: Child) -> Result<Produced> {
+        let output = producer.wait_with_output()?;
+        ensure!(
+            output.status.success(),
+            "the producer ended with {}",
+            output.status
+        );
+        let summary: serde_json::Value =
+            serde_json::from_slice(&output.stdout).context("the producer's summary")?;
+        let count = |name: &str| {
+            summary[name]
+                .as_u64()
+                .with_context(|| format!("no `{name}` in {summary}"))
+        };
+        Ok(Produced {
+            raw: count("raw")?,
+            labels: count("labels")?,
+        })
+    }
+
+    /// Ends a program of the pipeline as a crash would; the launcher starts it anew.
+    ///
+    /// # Errors
+    /// If no such program runs.
+    pub fn kill(&self, program: &str) -> Result<()> {
+        let pid = self
+            .pid(program)?
+            .with_context(|| format!("no {program} runs"))?;
+        // SAFETY: sends a signal to a process that this sandbox started.
+        ensure!(
+            unsafe { libc::kill(pid, libc::SIGKILL) } == 0,
+            "cannot kill {program}"
+        );
+        self.until(&format!("{program} is gone"), || {
+            Ok(self.pid(program)? != Some(pid))
+        })
+    }
+
+    /// Waits until something holds.
+    ///
+    /// # Errors
+    /// If it does not within a minute, or the look fails.
+    pub fn until(&self, what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        while !holds()? {
+            if deadline < Instant::now() {
+                bail!("waited in vain until {what}\n{}", self.story());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// Returns a worker's metric, summed over its series; 0 while it has none.
+    ///
+    /// # Errors
+    /// A page that cannot be read.
+    pub fn metric(&self, worker: &str, name: &str) -> Result<f64> {
+        let page = self.page(worker, "/metrics")?;
+        let of_name = |line: &&str| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+        };
+        let values = page
+            .lines()
+            .filter(of_name)
+            .filter_map(|line| line.rsplit(' ').next());
+        Ok(values.filter_map(|value| value.parse::<f64>().ok()).sum())
+    }
+
+    /// Tells the pipeline to stop, as an operator does, and waits.
+    ///
+    /// # Errors
+    /// If it does not drain in time, or ends with a failure.
+    pub fn stop(mut self) -> Result<TempDir> {
+        // SAFETY: sends a signal to the process that this sandbox started.
+        unsafe { libc::kill(self.up.id() as i32, libc::SIGTERM) };
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.up.try_wait()? {
+                ensure!(
+                    status.success(),
+                    "the pipeline ended with {status}\n{}",
+                    self.story()
+                );
+                let kept = tempfile::tempdir()?;
+                return Ok(std::mem::replace(&mut self.folder, kept));
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the pipeline does not stop\n{}",
+                self.story()
+            );
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn ready(&self, worker: &str) -> Result<bool> {
+        Ok(self
+            .page(worker, "/readyz")
+            .is_ok_and(|page| page.starts_with("ready")))
+    }
+
+    /// Reads a page of a worker.
+    fn page(&self, worker: &str, path: &str) -> Result<String> {
+        use std::io::{Read, Write};
+        let address = std::fs::read_to_string(self.folder().join(format!("run/{worker}.http")))?;
+        let mut stream = std::net::TcpStream::connect(address.trim())?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: sandbox\r\nconnection: close\r\n\r\n"
+        )?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        let (_, body) = page.split_once("\r\n\r\n").context("an HTTP answer")?;
+        Ok(body.to_owned())
+    }
+
+    /// Finds a program among the launcher's children.
+    fn pid(&self, program: &str) -> Result<Option<i32>> {
+        for entry in std::fs::read_dir("/proc")? {
+            let Ok(pid) = entry?.file_name().to_string_lossy().parse::<i32>() else {
+                continue;
+            };
+            // Processes come and go while we look.
+            let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+                continue;
+            };
+            let Ok(command) = std::fs::read(format!("/proc/{pid}/cmdline")) else {
+                continue;
+            };
+            let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+            let mut fields = fields.split(' ');
+            let (state, parent) = (fields.next(), fields.next());
+            let ours = parent.and_then(|parent| parent.parse().ok()) == Some(self.up.id());
+            let called = command.split(|byte| *byte == 0).nth(1) == Some(program.as_bytes());
+            if ours && called && state != Some("Z") {
+                return Ok(Some(pid));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the end of what the pipeline said.
+    fn story(&self) -> String {
+        let log = std::fs::read_to_string(self.folder().join("up.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // The children die with the launcher. One that has ended already cannot be killed, and need not be.
+        let _ = self.up.kill();
+        let _ = self.up.wait();
+    }
+}

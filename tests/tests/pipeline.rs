@@ -1,0 +1,360 @@
+//! The whole path on the embedded broker: nothing lost, nothing doubled, nothing readable, also through crashes.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context, Result, ensure};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type};
+use schemas::clean::{CleanDecoder, CleanHeader};
+use schemas::dead::DeadHeader;
+use schemas::score::Score;
+use schemas::topics::Topics;
+use schemas::{ColumnRole, Columns, Contract};
+use tests::{Produced, Sandbox, flights, lake, log};
+
+/// A raw record: partition and offset.
+type Coordinates = (i32, i64);
+
+/// What is in topics and lake after everything has come to rest.
+struct Audit {
+    raw: HashMap<Coordinates, Vec<u8>>,
+    clean: Vec<(Coordinates, String)>,
+    dead: Vec<Coordinates>,
+    scores: Vec<(Coordinates, String)>,
+    landed: Vec<Coordinates>,
+    labels: HashSet<String>,
+}
+
+fn contract() -> Result<Contract> {
+    Ok(Contract::read(&flights().join("stream.toml"))?)
+}
+
+impl Audit {
+    /// Waits until every raw record is clean or dead, and every clean one scored, learned and landed; then reads.
+    fn of(sandbox: &Sandbox, produced: Produced) -> Result<Audit> {
+        let topics = Topics::of("flights");
+        let brokers = &sandbox.brokers;
+        let decided = || {
+            Ok(count_clean(brokers, &topics)? + log::count(brokers, &topics.dead)? >= produced.raw)
+        };
+        sandbox.until("every raw record is clean or dead", decided)?;
+        let clean = count_clean(brokers, &topics)?;
+        sandbox.until("every clean event is scored", || {
+            Ok(log::count(brokers, &topics.scores)? >= clean)
+        })?;
+        let landed = || {
+            let table = lake::table(&sandbox.folder().join("lake"))?;
+            Ok(lake::read(&table)?
+                .iter()
+                .map(|batch| batch.num_rows() as u64)
+                .sum::<u64>()
+                >= clean)
+        };
+        sandbox.until("every clean event is in the lake", || {
+            Ok(landed().unwrap_or(false))
+        })?;
+        Audit::read(sandbox, &topics)
+    }
+
+    fn read(sandbox: &Sandbox, topics: &Topics) -> Result<Audit> {
+        let brokers = &sandbox.brokers;
+        let raw = log::read(brokers, &topics.raw)?.into_iter();
+        let letter = |message: log::Read| {
+            let header =
+                DeadHeader::from_headers(message.headers()).context("a dead letter's headers")?;
+            Ok((header.source.partition.0, header.source.offset.0))
+        };
+        let score = |message: log::Read| {
+            let score: Score = serde_json::from_slice(&message.value)?;
+            ensure!(
+                score.source.partition.0 == message.partition,
+                "scores keep the partition"
+            );
+            Ok(((score.source.partition.0, score.source.offset.0), score.id))
+        };
+        let label = |message: log::Read| Ok(String::from_utf8(message.key)?);
+        Ok(Audit {
+            raw: raw
+                .map(|message| ((message.partition, message.offset), message.value))
+                .collect(),
+            clean: read_clean(brokers, topics)?,
+            dead: log::read(brokers, &topics.dead)?
+                .into_iter()
+                .map(letter)
+                .collect::<Result<_>>()?,
+            scores: log::read(brokers, &topics.scores)?
+                .into_iter()
+                .map(score)
+                .collect::<Result<_>>()?,
+            landed: read_lake(sandbox)?,
+            labels: log::read(brokers, &topics.labels)?
+                .into_iter()
+                .map(label)
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    fn check(&self, produced: Produced) -> Result<()> {
+        let clean: HashSet<Coordinates> = self.clean.iter().map(|(at, _)| *at).collect();
+        let dead: HashSet<Coordinates> = self.dead.iter().copied().collect();
+        ensure!(
+            self.raw.len() as u64 == produced.raw,
+            "{} raw of {produced:?}",
+            self.raw.len()
+        );
+        ensure!(
+            clean.len() == self.clean.len(),
+            "{} clean events twice",
+            self.clean.len() - clean.len()
+        );
+        ensure!(
+            dead.len() == self.dead.len(),
+            "{} dead letters twice",
+            self.dead.len() - dead.len()
+        );
+        ensure!(clean.is_disjoint(&dead), "a record is clean and dead");
+        ensure!(
+            clean.len() + dead.len() == self.raw.len(),
+            "{} clean, {} dead, {} raw",
+            clean.len(),
+            dead.len(),
+            self.raw.len()
+        );
+        let ids: HashSet<&String> = self.clean.iter().map(|(_, id)| id).collect();
+        ensure!(ids.len() == clean.len(), "an id is clean twice");
+        let scored: HashSet<Coordinates> = self.scores.iter().map(|(at, _)| *at).collect();
+        ensure!(
+            scored.len() == self.scores.len(),
+            "{} scores twice",
+            self.scores.len() - scored.len()
+        );
+        ensure!(
+            scored == clean,
+            "{} scored, {} clean",
+            scored.len(),
+            clean.len()
+        );
+        let landed: HashSet<Coordinates> = self.landed.iter().copied().collect();
+        ensure!(
+            landed.len() == self.landed.len(),
+            "{} rows twice",
+            self.landed.len() - landed.len()
+        );
+        ensure!(
+            landed == clean,
+            "{} landed, {} clean",
+            landed.len(),
+            clean.len()
+        );
+        Ok(())
+    }
+
+    /// Returns how many clean events have a label.
+    fn labelled(&self) -> usize {
+        self.clean
+            .iter()
+            .filter(|(_, id)| self.labels.contains(id))
+            .count()
+    }
+}
+
+/// Counts clean events by the batches' rows, each source offset once.
+fn count_clean(brokers: &str, topics: &Topics) -> Result<u64> {
+    Ok(read_clean(brokers, topics)?.len() as u64)
+}
+
+fn read_clean(brokers: &str, topics: &Topics) -> Result<Vec<(Coordinates, String)>> {
+    let contract = contract()?;
+    let columns = Columns::of(&contract);
+    let id = columns
+        .index(contract.event.id, ColumnRole::Open)
+        .context("the id's column")?;
+    let decoder = CleanDecoder::new(columns.schema().clone());
+    let mut passed: HashMap<i32, i64> = HashMap::new();
+    let mut events = Vec::new();
+    for message in log::read(brokers, &topics.clean)? {
+        let header = CleanHeader::from_headers(message.headers())?;
+        let passed = passed.entry(message.partition).or_insert(-1);
+        ensure!(
+            header.first.0 <= *passed + 1,
+            "clean batches leave offsets out after {passed}"
+        );
+        let batch = decoder.decode(&message.value)?;
+        let offsets = batch
+            .column(Columns::SOURCE_OFFSET)
+            .as_primitive::<Int64Type>();
+        let ids = batch.column(id).as_string::<i32>();
+        for (offset, id) in offsets.values().iter().zip(ids.iter()) {
+            // What a worker repeats after a crash, its readers drop: so do we.
+            if *passed < *offset {
+                events.push((
+                    (message.partition, *offset),
+                    id.unwrap_or_default().to_owned(),
+                ));
+            }
+        }
+        *passed = header.last.0.max(*passed);
+    }
+    Ok(events)
+}
+
+fn read_lake(sandbox: &Sandbox) -> Result<Vec<Coordinates>> {
+    let table = lake::table(&sandbox.folder().join("lake"))?;
+    let mut rows = Vec::new();
+    for batch in lake::read(&table)? {
+        let column = |name| {
+            batch
+                .column_by_name(name)
+                .with_context(|| format!("no column {name}"))
+        };
+        let partitions = column("_source_partition")?.as_primitive::<Int32Type>();
+        let offsets = column("_source_offset")?.as_primitive::<Int64Type>();
+        rows.extend(
+            partitions
+                .values()
+                .iter()
+                .copied()
+                .zip(offsets.values().iter().copied()),
+        );
+    }
+    Ok(rows)
+}
+
+/// Waits until the trainer has learned every label of a clean event, and checks that it learned none twice.
+fn check_learned(sandbox: &Sandbox, audit: &Audit, since_start: bool) -> Result<()> {
+    let labelled = audit.labelled() as f64;
+    let learned = || sandbox.metric("trainer", "thalweg_model_labels");
+    sandbox.until("every label is learned", || Ok(labelled <= learned()?))?;
+    ensure!(
+        learned()? == labelled,
+        "{} learned of {labelled}",
+        learned()?
+    );
+    if since_start {
+        ensure!(
+            sandbox.metric("ingest", "thalweg_ingest_raw_total")? == audit.raw.len() as f64,
+            "ingest counts raw"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn every_record_ends_in_exactly_one_place() -> Result<()> {
+    let sandbox = Sandbox::start()?;
+    let producer = sandbox.produce(&[
+        "--speed", "max", "--events", "20000", "--dirt", "0.02", "--seed", "7",
+    ])?;
+    let produced = sandbox.produced(producer)?;
+    let audit = Audit::of(&sandbox, produced)?;
+    audit.check(produced)?;
+    ensure!(
+        200 <= audit.dead.len(),
+        "dirt is refused: {} dead",
+        audit.dead.len()
+    );
+    check_learned(&sandbox, &audit, true)?;
+    nothing_is_readable(&sandbox, &audit)?;
+    sandbox.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_crash_of_any_worker_neither_loses_nor_doubles() -> Result<()> {
+    let sandbox = Sandbox::start()?;
+    let producer = sandbox.produce(&[
+        "--rate", "4000", "--events", "40000", "--dirt", "0.01", "--seed", "8",
+    ])?;
+    let half = |topic: &'static str, least: u64| {
+        let brokers = sandbox.brokers.clone();
+        move || Ok(least <= log::count(&brokers, topic)?)
+    };
+    for (at, worker) in ["ingest", "scorer", "trainer", "sink", "ingest", "trainer"]
+        .into_iter()
+        .enumerate()
+    {
+        let least = 5000 * (at as u64 + 1);
+        sandbox.until("some events have come", half("flights.raw", least))?;
+        sandbox.kill(worker)?;
+    }
+    let produced = sandbox.produced(producer)?;
+    let audit = Audit::of(&sandbox, produced)?;
+    audit.check(produced)?;
+    check_learned(&sandbox, &audit, false)?;
+    sandbox.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_crash_of_the_broker_loses_no_acknowledged_record() -> Result<()> {
+    let sandbox = Sandbox::start()?;
+    let producer = sandbox.produce(&[
+        "--rate", "4000", "--events", "20000", "--dirt", "0", "--seed", "9",
+    ])?;
+    let brokers = sandbox.brokers.clone();
+    sandbox.until("some events have come", || {
+        Ok(8000 <= log::count(&brokers, "flights.raw")?)
+    })?;
+    sandbox.kill("broker")?;
+    let produced = sandbox.produced(producer)?;
+    ensure!(produced.raw == 20_000, "{produced:?}");
+    Audit::of(&sandbox, produced)?.check(produced)?;
+    sandbox.stop()?;
+    Ok(())
+}
+
+/// Looks for tail numbers in the bytes of everything but the raw topic.
+fn nothing_is_readable(sandbox: &Sandbox, audit: &Audit) -> Result<()> {
+    let mut numbers = HashSet::new();
+    for json in audit.raw.values().take(2000) {
+        let Ok(event) = serde_json::from_slice::<serde_json::Value>(json) else {
+            continue;
+        };
+        // Four characters could stand in random bytes by chance; six do not.
+        numbers.extend(
+            event["tail_number"]
+                .as_str()
+                .filter(|number| 6 <= number.len())
+                .map(str::to_owned),
+        );
+    }
+    ensure!(100 <= numbers.len(), "there are tail numbers to look for");
+    let mut looked = 0;
+    let mut folders = vec![sandbox.folder().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                // The raw topic is the producers': it has what they sent.
+                if !path.to_string_lossy().contains("flights.raw") {
+                    folders.push(path);
+                }
+                continue;
+            }
+            let bytes = std::fs::read(&path)?;
+            looked += bytes.len();
+            let found = numbers
+                .iter()
+                .find(|number| contains(&bytes, number.as_bytes()));
+            ensure!(
+                found.is_none(),
+                "{} can be read in {}",
+                found.map_or("", String::as_str),
+                path.display()
+            );
+        }
+    }
+    ensure!(1_000_000 <= looked, "only {looked} bytes were looked at");
+    Ok(())
+}
+
+fn contains(bytes: &[u8], number: &[u8]) -> bool {
+    // Tail numbers begin with N: look there only.
+    let starts = bytes
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == number[0]);
+    starts
+        .into_iter()
+        .any(|(at, _)| bytes[at..].starts_with(number))
+}
