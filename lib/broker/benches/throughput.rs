@@ -186,4 +186,13 @@ fn main() {
         memory(&process, "VmRSS"),
         memory(&process, "VmHWM")
     );
+
+    process.kill();
+    let started = Instant::now();
+    let process = Process::start(folder.path());
+    println!(
+        "start after kill -9: {:.1} ms",
+        started.elapsed().as_secs_f64() * 1e3
+    );
+    drop(process);
 }

@@ -13,6 +13,9 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// How large a produce request may be: room for `max.message.bytes` raised to several MiB.
 pub const PRODUCE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// How many bytes of large requests are in work at once; more clients wait their turn.
+pub const FRAMES_BYTES_MAX: usize = 2 * PRODUCE_BYTES_MAX;
+
 /// How large any other request may be: the largest carries the assignments of a group.
 pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
@@ -58,6 +61,8 @@ pub struct Limits {
     pub segment_bytes: u64,
     /// Bytes of a produce request.
     pub produce_bytes_max: usize,
+    /// Bytes of large requests in work at once.
+    pub frames_bytes_max: usize,
     /// Connections open at once.
     pub connections_max: usize,
     /// Partitions of all topics together.
@@ -75,6 +80,7 @@ impl Limits {
             message_bytes_max: MESSAGE_BYTES_MAX,
             segment_bytes: SEGMENT_BYTES,
             produce_bytes_max: PRODUCE_BYTES_MAX,
+            frames_bytes_max: FRAMES_BYTES_MAX,
             connections_max: CONNECTIONS_MAX,
             partitions_max: PARTITIONS_MAX,
             groups_max: GROUPS_MAX,

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::{Config, DRAIN_DEADLINE};
 use crate::error::BrokerError;
@@ -102,7 +102,12 @@ async fn accept(
     loop {
         let accepted = tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => break,
-            Some(_) = connections.join_next() => continue,
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    error!(%error, "a connection panicked; the others go on");
+                }
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         let connected = accepted.and_then(|(stream, remote)| {

@@ -1,8 +1,9 @@
 //! Everything that requests are served from: one value, shared by all connections.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::Config;
 use crate::error::BrokerError;
@@ -27,6 +28,8 @@ pub struct Services {
     pub groups: Coordinator,
     /// What they have committed.
     pub offsets: Offsets,
+    /// How many bytes of large requests may still come in.
+    pub frame_budget: Arc<Semaphore>,
     /// Ids for idempotent producers.
     pub producer_ids: ProducerIds,
 }
@@ -43,6 +46,9 @@ impl Services {
             catalog: Catalog::open(folder.path(), limits.segment_bytes, limits.partitions_max)?,
             groups: Coordinator::new(limits.groups_max, limits.group_members_max),
             offsets: Offsets::open(folder.path(), limits.groups_max)?,
+            frame_budget: Arc::new(Semaphore::new(
+                limits.frames_bytes_max.max(limits.produce_bytes_max),
+            )),
             producer_ids: ProducerIds::open(folder.path())?,
             folder,
             config,

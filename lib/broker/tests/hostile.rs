@@ -6,6 +6,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use broker::Config;
@@ -101,6 +102,13 @@ fn a_client_that_is_too_new_is_told_what_there_is() {
 
 #[test]
 fn no_mutation_of_a_request_harms_the_broker() {
+    // A task that panics takes only its connection along, so it would go unnoticed otherwise.
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        print(panic);
+    }));
     let folder = tempfile::tempdir().unwrap();
     let mut config = Config::new(folder.path(), "127.0.0.1:0".parse().unwrap());
     config.limits.partitions_max = 50;
@@ -116,7 +124,7 @@ fn no_mutation_of_a_request_harms_the_broker() {
         (state % below as u64) as usize
     };
     for sample in samples() {
-        for _ in 0..150 {
+        for _ in 0..400 {
             let mut raw = sample.clone();
             for _ in 0..=random(3) {
                 // Versions too, but not the key: that stays in the sample's own code.
@@ -136,6 +144,7 @@ fn no_mutation_of_a_request_harms_the_broker() {
     let offset = sender.value("t", b"still here").unwrap();
     let reader = clients.reader("t", 0, rdkafka::Offset::Offset(offset), &[]);
     assert_eq!(payloads(&support::take(&reader, 1)), [b"still here"]);
+    assert_eq!(PANICS.load(Ordering::Relaxed), 0);
 }
 
 #[test]

@@ -19,7 +19,10 @@ pub async fn serve(services: Arc<Services>, mut stream: TcpStream, mut peer: Pee
     if let Err(error) = stream.set_nodelay(true) {
         debug!(peer = %peer.remote, %error, "could not switch Nagle's algorithm off");
     }
-    let mut frames = Frames::new(services.config.limits.produce_bytes_max);
+    let mut frames = Frames::new(
+        services.config.limits.produce_bytes_max,
+        Arc::clone(&services.frame_budget),
+    );
     loop {
         let mut stopping = peer.stopping.clone();
         let frame = tokio::select! {
@@ -39,7 +42,7 @@ pub async fn serve(services: Arc<Services>, mut stream: TcpStream, mut peer: Pee
                 return;
             }
         };
-        let response = match api::answer(&services, &mut peer, frame).await {
+        let response = match api::answer(&services, &mut peer, frame.bytes.clone()).await {
             Ok(Some(response)) => response,
             Ok(None) => continue,
             Err(refusal) => {

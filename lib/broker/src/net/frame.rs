@@ -1,13 +1,16 @@
 //! Takes requests off a connection, one whole frame at a time.
 //!
 //! In flow bytes, out flow frames (what follows the length). A length that is out of bounds ends the connection before
-//! anything is allocated for it; a frame that does not arrive in time ends it too. The buffer is used again and again,
-//! so that a busy producer costs no allocations, and never grows beyond the largest frame allowed.
+//! anything is allocated for it; a frame that does not arrive in time ends it too. Large frames share a budget, so that
+//! memory is bounded however many clients send them. The buffer is used again while frames follow each other, so that a
+//! busy producer costs no allocations, and given back when the connection falls idle.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::config::{REQUEST_BYTES_MAX, TRANSFER_DEADLINE};
@@ -15,8 +18,8 @@ use crate::config::{REQUEST_BYTES_MAX, TRANSFER_DEADLINE};
 /// How much is read at once while it is unknown how long the frame is.
 const READ_BYTES: usize = 16 * 1024;
 
-/// A buffer that one large frame has made larger than this is given back.
-const KEPT_BYTES: usize = 2 * 1024 * 1024;
+/// Frames larger than this count against the budget.
+const SMALL_BYTES: usize = 64 * 1024;
 
 /// The kind of request that may be larger than the others.
 const PRODUCE: i16 = 0;
@@ -38,21 +41,29 @@ pub enum FrameError {
     Late,
 }
 
+/// One request, and its share of the budget for as long as it is in work.
+#[derive(Debug)]
+pub struct Frame {
+    /// What follows the length.
+    pub bytes: Bytes,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
 /// Reads frames off one connection.
 #[derive(Debug)]
 pub struct Frames {
     buffer: BytesMut,
-    largest: usize,
     produce_bytes_max: usize,
+    budget: Arc<Semaphore>,
 }
 
 impl Frames {
-    /// A reader that accepts produce requests of up to `produce_bytes_max`.
-    pub fn new(produce_bytes_max: usize) -> Self {
+    /// A reader that accepts produce requests of up to `produce_bytes_max`, and large frames as `budget` has bytes left.
+    pub fn new(produce_bytes_max: usize, budget: Arc<Semaphore>) -> Self {
         Self {
             buffer: BytesMut::new(),
-            largest: 0,
             produce_bytes_max,
+            budget,
         }
     }
 
@@ -63,9 +74,8 @@ impl Frames {
     pub async fn next(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
-    ) -> Result<Option<Bytes>, FrameError> {
-        self.shrink();
-        if self.buffer.is_empty() && self.read(stream, READ_BYTES).await? == 0 {
+    ) -> Result<Option<Frame>, FrameError> {
+        if self.buffer.is_empty() && !self.begin(stream).await? {
             return Ok(None);
         }
         match timeout(TRANSFER_DEADLINE, self.rest(stream)).await {
@@ -74,7 +84,24 @@ impl Frames {
         }
     }
 
-    async fn rest(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, FrameError> {
+    /// Waits for the first bytes of a frame, without a buffer if they are not there yet; says whether any came.
+    async fn begin(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
+        let at_once = tokio::select! {
+            biased;
+            read = self.read(stream, READ_BYTES) => Some(read?),
+            () = std::future::ready(()) => None,
+        };
+        let read = match at_once {
+            Some(read) => read,
+            None => {
+                self.buffer = BytesMut::new();
+                self.read(stream, READ_BYTES).await?
+            }
+        };
+        Ok(0 < read)
+    }
+
+    async fn rest(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Frame, FrameError> {
         self.fill(stream, 6, READ_BYTES).await?;
         let mut head = &self.buffer[..6];
         let (length, api_key) = (head.get_i32(), head.get_i16());
@@ -87,10 +114,19 @@ impl Frames {
             .ok()
             .filter(|bytes| (2..=bytes_max).contains(bytes));
         let bytes = bytes.ok_or(FrameError::Length(length))?;
+        let share = match u32::try_from(bytes) {
+            Ok(wanted) if SMALL_BYTES < bytes => Arc::clone(&self.budget)
+                .acquire_many_owned(wanted)
+                .await
+                .ok(),
+            _ => None,
+        };
         self.buffer.advance(4);
-        self.largest = self.largest.max(bytes);
         self.fill(stream, bytes, 0).await?;
-        Ok(self.buffer.split_to(bytes).freeze())
+        Ok(Frame {
+            bytes: self.buffer.split_to(bytes).freeze(),
+            _share: share,
+        })
     }
 
     /// Reads until `wanted` bytes are there, and no more than `extra` beyond them.
@@ -118,13 +154,6 @@ impl Frames {
         let mut room = (&mut self.buffer).limit(bytes_max);
         stream.read_buf(&mut room).await
     }
-
-    fn shrink(&mut self) {
-        if KEPT_BYTES < self.largest {
-            self.buffer = BytesMut::from(&self.buffer[..]);
-            self.largest = 0;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -132,10 +161,10 @@ mod tests {
     use super::*;
 
     async fn frames(raw: &[u8]) -> Result<Vec<Bytes>, FrameError> {
-        let mut frames = Frames::new(100_000);
+        let mut frames = Frames::new(100_000, Arc::new(Semaphore::new(100_000)));
         let (mut input, mut found) = (raw, Vec::new());
         while let Some(frame) = frames.next(&mut input).await? {
-            found.push(frame);
+            found.push(frame.bytes);
         }
         Ok(found)
     }
@@ -173,5 +202,18 @@ mod tests {
             frames(b"\0\0\0\x08\0\x01ab").await,
             Err(FrameError::Torn)
         ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_frames_share_a_budget() {
+        let budget = Arc::new(Semaphore::new(100_000));
+        let raw = framed(&[&[0; 90_000]]);
+        let mut first = Frames::new(100_000, Arc::clone(&budget));
+        let held = first.next(&mut &raw[..]).await.unwrap().unwrap();
+        let mut second = Frames::new(100_000, budget);
+        let refused = second.next(&mut &raw[..]).await;
+        assert!(matches!(refused, Err(FrameError::Late)));
+        drop(held);
+        assert!(first.next(&mut &raw[..]).await.unwrap().is_some());
     }
 }
