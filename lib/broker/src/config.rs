@@ -7,8 +7,8 @@ use std::time::Duration;
 /// Kafka's own default for `max.message.bytes`.
 pub const MESSAGE_BYTES_MAX: usize = 1_048_588;
 
-/// How much a segment holds: little enough that the check after a crash takes tens of milliseconds.
-pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// How much a segment holds: little enough that the check after a crash takes 10 ms a partition, if so much.
+pub const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 
 /// How large a produce request may be: room for `max.message.bytes` raised to several MiB.
 pub const PRODUCE_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -8,9 +8,9 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use rdkafka::message::Message;
+use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::producer::{BaseRecord, Producer};
-use support::{Process, until};
+use support::{Process, Sender, until};
 
 const TOPIC: &str = "t";
 const ROUNDS: usize = 4;
@@ -22,6 +22,31 @@ fn free_port() -> u16 {
         .local_addr()
         .unwrap()
         .port()
+}
+
+/// Sends numbered records to two partitions by turns until so many have been acknowledged.
+fn send_until(
+    sender: &Sender,
+    enough: usize,
+    sent: &mut u64,
+    acknowledged: &mut Vec<OwnedMessage>,
+) {
+    let deadline = Instant::now() + support::PATIENCE;
+    while acknowledged.len() < enough {
+        assert!(
+            Instant::now() < deadline,
+            "too few records were acknowledged"
+        );
+        let value = [&sent.to_be_bytes()[..], &[b'x'; 92]].concat();
+        let record = BaseRecord::<[u8], [u8]>::to(TOPIC)
+            .partition((*sent % 2) as i32)
+            .payload(&value);
+        if sender.producer.in_flight_count() < 10_000 && sender.producer.send(record).is_ok() {
+            *sent += 1;
+        }
+        sender.producer.poll(Duration::ZERO);
+        acknowledged.extend(sender.deliveries.try_iter().map(Result::unwrap));
+    }
 }
 
 #[test]
@@ -41,27 +66,7 @@ fn every_acknowledged_record_is_there_once_after_kill_9() {
     for round in 0..ROUNDS {
         // Killed while requests are under way, at another point in each round.
         let enough = acknowledged.len() + 2_000 + 777 * round;
-        let deadline = Instant::now() + support::PATIENCE;
-        while acknowledged.len() < enough {
-            assert!(
-                Instant::now() < deadline,
-                "too few records were acknowledged"
-            );
-            let value = [&sent.to_be_bytes()[..], &[b'x'; 92]].concat();
-            let record = BaseRecord::<[u8], [u8]>::to(TOPIC)
-                .partition((sent % 2) as i32)
-                .payload(&value);
-            if sender.producer.in_flight_count() < 10_000 && sender.producer.send(record).is_ok() {
-                sent += 1;
-            }
-            sender.producer.poll(Duration::ZERO);
-            acknowledged.extend(
-                sender
-                    .deliveries
-                    .try_iter()
-                    .map(|delivery| delivery.unwrap()),
-            );
-        }
+        send_until(&sender, enough, &mut sent, &mut acknowledged);
         process.kill();
         process = Process::start_on(folder.path(), &listen);
     }
@@ -81,7 +86,7 @@ fn every_acknowledged_record_is_there_once_after_kill_9() {
     for partition in 0..2 {
         let expected: Vec<u64> = (0..sent).filter(|n| n % 2 == partition).collect();
         let found = clients.read(TOPIC, partition as i32, expected.len());
-        let number = |message: &rdkafka::message::OwnedMessage| {
+        let number = |message: &OwnedMessage| {
             u64::from_be_bytes(message.payload().unwrap()[..8].try_into().unwrap())
         };
         assert_eq!(found.iter().map(number).collect::<Vec<_>>(), expected);
