@@ -3,6 +3,7 @@
 mod broker;
 mod check;
 mod demo;
+mod prepare;
 mod produce;
 mod tail;
 mod up;
@@ -51,10 +52,24 @@ enum Command {
     Up(up::Args),
     /// Play a file of events as a stream onto Kafka
     Produce(produce::Args),
+    /// Worker: clean raw events and seal personal data
+    #[command(after_help = ingest::EXAMPLES)]
+    Ingest(ingest::Args),
+    /// Worker: land clean events in the lake
+    #[command(after_help = sink::EXAMPLES)]
+    Sink(sink::Args),
+    /// Worker: learn from every label
+    #[command(after_help = trainer::EXAMPLES)]
+    Trainer(trainer::Args),
+    /// Worker: score every clean event
+    #[command(after_help = scorer::EXAMPLES)]
+    Scorer(scorer::Args),
     /// Print any topic of ours as JSON lines
     Tail(tail::Args),
     /// Say what is wrong with a contract, or sum it up
     Check(check::Args),
+    /// Make the topics and the key that workers need
+    Prepare(prepare::Args),
     /// Run the embedded broker
     Broker(broker::Args),
 }
@@ -83,8 +98,13 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Up(args) => up::run(&args),
         Command::Produce(args) => produce::run(&args),
+        Command::Ingest(args) => Ok(ingest::run(&args)),
+        Command::Sink(args) => Ok(sink::run(&args)),
+        Command::Trainer(args) => Ok(trainer::run(&args)),
+        Command::Scorer(args) => Ok(scorer::run(&args)),
         Command::Tail(args) => tail::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Prepare(args) => prepare::run(&args),
         Command::Broker(args) => broker::run(&args),
     };
     done.unwrap_or_else(|error| {
