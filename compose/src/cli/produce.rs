@@ -78,6 +78,10 @@ pub(super) struct Args {
     /// Send no labels, even if the file has them
     #[arg(long, conflicts_with = "label_time_column")]
     no_labels: bool,
+
+    /// Print what was acknowledged as one JSON object on stdout
+    #[arg(long)]
+    json: bool,
 }
 
 /// Reads a share.
@@ -125,6 +129,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         play(&mut source, &contract, &sender, &options, &progress)
     })?;
     eprint!("{}", summary(&played, &topics, started.elapsed()));
+    if args.json {
+        println!("{}", json(&played, started.elapsed()));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -177,6 +184,22 @@ fn with_bar<T>(
     });
     bar.finish_and_clear();
     done
+}
+
+/// Says what was acknowledged, for programs.
+fn json(played: &Played, elapsed: Duration) -> serde_json::Value {
+    let dirt: serde_json::Map<String, serde_json::Value> = DirtKind::ALL
+        .into_iter()
+        .map(|kind| (kind.name().to_owned(), played.dirt(kind).into()))
+        .collect();
+    serde_json::json!({
+        "events": played.events,
+        "raw": played.raw,
+        "labels": played.labels,
+        "dirt": dirt,
+        "seconds": elapsed.as_secs_f64(),
+        "stopped": played.stopped,
+    })
 }
 
 /// Says what was played.

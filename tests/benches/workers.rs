@@ -1,0 +1,191 @@
+//! Events per CPU second of each worker's own process, broker and producer apart.
+//!
+//! The year of flights is produced onto an embedded broker first. Then each worker runs alone, from its start until
+//! it has done everything; its CPU time is what the system counted. Ratios are to the figures of the nearest
+//! peers on the same work, as `PEERS` says where they were measured.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tests::{flights, thalweg};
+
+/// Worker, metric that counts what it did, and the nearest peer: name and events per CPU second, measured with JSON
+/// flights on a quiet machine of this kind (Kafka Streams 4.3 sealing one field; kafka-delta-ingest 0.4).
+const PEERS: [(&str, &str, Option<(&str, f64)>); 4] = [
+    (
+        "ingest",
+        "thalweg_ingest_raw_total",
+        Some(("Kafka Streams", 58_000.0)),
+    ),
+    (
+        "sink",
+        "thalweg_sink_rows_total",
+        Some(("kafka-delta-ingest", 16_400.0)),
+    ),
+    ("trainer", "thalweg_model_labels", None),
+    ("scorer", "thalweg_scorer_scores_total", None),
+];
+
+/// How long one worker may take.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A program that ends with its owner.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed, and need not be.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(arguments: &[&str], log: &Path) -> Result<Running> {
+    let log = std::fs::File::create(log)?;
+    let child = Command::new(thalweg()?)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()?;
+    Ok(Running(child))
+}
+
+fn finish(arguments: &[&str]) -> Result<()> {
+    let status = Command::new(thalweg()?)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    ensure!(status.success(), "{arguments:?} ended with {status}");
+    Ok(())
+}
+
+fn metric(address: &str, name: &str) -> Result<f64> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address)?;
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page)?;
+    let of_name = |line: &&str| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+    };
+    let values = page
+        .lines()
+        .filter(of_name)
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    Ok(values.sum())
+}
+
+/// Looks until a counter stands still, so that what comes at the end (commits, checkpoints) is counted too.
+fn settle(file: &Path, name: &str, least: f64) -> Result<(f64, f64, f64)> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        ensure!(Instant::now() < deadline, "{name} does not get to {least}");
+        std::thread::sleep(Duration::from_millis(200));
+        let Ok(address) = std::fs::read_to_string(file) else {
+            continue;
+        };
+        let Ok(done) = metric(&address, name) else {
+            continue;
+        };
+        if least <= done {
+            let cpu = metric(&address, "process_cpu_time_seconds")?;
+            return Ok((done, cpu, metric(&address, "process_memory_peak_bytes")?));
+        }
+    }
+}
+
+fn main() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let contract = flights().join("stream.toml").display().to_string();
+    let data = flights().join("flights.parquet").display().to_string();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port();
+    let brokers = format!("127.0.0.1:{port}");
+    let _broker = start(
+        &["broker", "--listen", &brokers, "--folder", &path("broker")],
+        &folder.path().join("broker.log"),
+    )?;
+    let deadline = Instant::now() + DEADLINE;
+    while std::net::TcpStream::connect(&brokers).is_err() {
+        ensure!(Instant::now() < deadline, "the broker does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    finish(&[
+        "prepare",
+        "--contract",
+        &contract,
+        "--brokers",
+        &brokers,
+        "--key-file",
+        &path("kek.key"),
+    ])?;
+    finish(&[
+        "produce",
+        &data,
+        "--contract",
+        &contract,
+        "--brokers",
+        &brokers,
+    ])?;
+    println!(
+        "{:<8} {:>9} {:>7} {:>16} {:>9}  against",
+        "worker", "events", "CPU s", "events per CPU s", "peak MiB"
+    );
+    let (mut events, labelled) = (336_776.0, 327_346.0);
+    for (worker, counter, peer) in PEERS {
+        let file = folder.path().join(worker);
+        let http = file.display().to_string();
+        let mut arguments = vec![
+            worker,
+            "--contract",
+            &contract,
+            "--brokers",
+            &brokers,
+            "--http-file",
+            &http,
+        ];
+        let (keys, store, kek, lake, checkpoints) = (
+            "--key-store",
+            path("keys.redb"),
+            path("kek.key"),
+            path("lake"),
+            path("checkpoints"),
+        );
+        match worker {
+            "ingest" => arguments.extend(["--key-file", &kek, keys, &store]),
+            "sink" => arguments.extend(["--lake", &lake]),
+            _ => arguments.extend(["--checkpoints", &checkpoints]),
+        }
+        let running = start(&arguments, &folder.path().join(format!("{worker}.log")))?;
+        let least = if worker == "trainer" {
+            labelled
+        } else {
+            events
+        };
+        let (done, cpu, peak) = settle(&file, counter, least).with_context(|| {
+            std::fs::read_to_string(folder.path().join(format!("{worker}.log"))).unwrap_or_default()
+        })?;
+        drop(running);
+        let rate = done / cpu;
+        let against = peer.map_or(String::new(), |(name, figure)| {
+            format!("{:.1} x {name}", rate / figure)
+        });
+        println!(
+            "{worker:<8} {done:>9.0} {cpu:>7.2} {rate:>16.0} {:>9.0}  {against}",
+            peak / 1048576.0
+        );
+        if worker == "ingest" {
+            events = done;
+        }
+    }
+    Ok(())
+}
