@@ -1,1 +1,99 @@
-//! 
+//! `trainer`: clean batches and labels in; model versions and checkpoints out.
+//!
+//! ```text
+//! <s>.clean p ──► columns ──► rows ──┐ wait [pending_max]
+//!                                    ├──► join ──► test, learn ──► version ──► <s>.model 0
+//! <s>.labels p ─► ids, outcomes ─────┘ wait [2^19]   [256]           │
+//!                                                        checkpoint ─┴──► object store
+//! ```
+//!
+//! It learns from each labelled event once, after it has predicted it. What it takes, in which order, is its
+//! journal; each version carries the journal since the one before, so a version is a pure function of the log, the
+//! contract and the journals. A restart loads the newest checkpoint and replays the journals published after it:
+//! it makes the same versions, bit for bit, and then goes on. So a crash at any moment changes no version that was
+//! published, and offsets are durable only when a checkpoint has them.
+//!
+//! One trainer learns a stream. If two should ever write for a moment, the version that is first in the model topic
+//! counts, and the other trainer notices before its next checkpoint and starts anew.
+//!
+//! It holds no keys, never writes to the lake, and never acts by the clock but for when it publishes and stores.
+
+pub mod checkpoint;
+mod config;
+mod error;
+pub mod fit;
+pub mod input;
+mod intake;
+pub mod join;
+pub mod journal;
+mod publish;
+mod replay;
+mod restore;
+mod shelf;
+mod signals;
+mod stage;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use schemas::Contract;
+use schemas::topics::Topics;
+use tracing::warn;
+use worker::{Context, Fault, Inputs, Store};
+
+pub use config::{Args, EXAMPLES};
+pub use error::TrainerError;
+pub use publish::Publisher;
+pub use replay::Replay;
+pub use shelf::Shelf;
+pub use stage::Trainer;
+
+/// How often a trainer that has nothing to learn says that it is alive.
+const IDLE_BEAT: Duration = Duration::from_secs(1);
+
+/// Runs the worker to its exit code.
+pub fn run(args: &Args) -> ExitCode {
+    // Two providers are in the tree, and rustls wants to be told which; a second call changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    worker::process("thalweg-trainer", &args.worker, |context| {
+        work(args.clone(), context)
+    })
+}
+
+async fn work(args: Args, context: Context) -> Result<(), Box<dyn Fault>> {
+    let Some(label) = context.contract.label.clone() else {
+        idle(&context).await;
+        return Ok(());
+    };
+    let boxed = |error: TrainerError| -> Box<dyn Fault> { Box::new(error) };
+    let store = Store::open(&args.checkpoints).map_err(|error| boxed(error.into()))?;
+    let topics = Topics::of(&context.contract.stream.name);
+    let interval = Duration::from_secs(args.checkpoint_seconds);
+    let stage = Trainer::build(&context, context.kafka.clone(), label, store, interval)
+        .await
+        .map_err(boxed)?;
+    let group = group(&context.contract);
+    let inputs = Inputs {
+        group: &group,
+        topics: &[&topics.clean, &topics.labels],
+    };
+    worker::run(stage, &context.kafka, inputs, &context).await
+}
+
+/// Returns the name of the consumer group.
+fn group(contract: &Contract) -> String {
+    format!("{}.trainer", contract.stream.name)
+}
+
+/// Waits for the end of the process.
+async fn idle(context: &Context) {
+    warn!("the contract has no [label]: there is nothing to learn");
+    context.health.ready(true);
+    let mut beat = tokio::time::interval(IDLE_BEAT);
+    loop {
+        tokio::select! {
+            () = context.shutdown.cancelled() => return,
+            _ = beat.tick() => context.health.beat(),
+        }
+    }
+}

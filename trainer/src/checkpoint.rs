@@ -1,0 +1,224 @@
+//! Checkpoints: everything that learning has come to, as one safetensors object.
+//!
+//! Beside the learner's tensors lie sections, little-endian: `waiting` and `rows` (events without a label, the
+//! oldest first), `early` (labels without an event), `settled` (the last events learned), `metrics`, and
+//! `positions` (how far each partition was taken, and where the model topic went on).
+
+use learn::features::{Layout, Row};
+use learn::metrics::{Malformed, Metrics};
+use learn::model::{Snapshot, SnapshotError};
+use schemas::contract::Label;
+use schemas::model::Input;
+use schemas::{Contract, Digest, Offset, Partition, TopicId};
+
+use crate::fit::{FitError, Fitter, Position, metrics_config};
+use crate::join::{EventId, KnownLabel};
+
+/// Version of the sections.
+const VERSION: u32 = 1;
+
+/// A checkpoint that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// No snapshot, or not as it was written.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// Metrics are not as they were written.
+    #[error(transparent)]
+    Metrics(#[from] Malformed),
+    /// It is of another contract.
+    #[error("it is of contract {found}, and this worker has {expected}")]
+    OtherContract {
+        /// Digest in the checkpoint.
+        found: Digest,
+        /// Digest of the worker's contract.
+        expected: Digest,
+    },
+    /// A section is missing or impossible.
+    #[error("section `{0}` is missing or impossible")]
+    Section(&'static str),
+    /// Nothing can be learned with the contract.
+    #[error("the contract's learner cannot be")]
+    Learner,
+}
+
+/// Returns the bytes of a checkpoint; `model` is where the model topic goes on after the fitter's version.
+///
+/// # Errors
+/// [`FitError::Broken`].
+pub fn encode(fitter: &Fitter, model: Offset) -> Result<Vec<u8>, FitError> {
+    let (mut waiting, mut rows) = (Vec::new(), Vec::new());
+    for (id, time, row) in fitter.join.waiting() {
+        waiting.extend_from_slice(&id.0.to_le_bytes());
+        waiting.extend_from_slice(&time.to_le_bytes());
+        rows.extend(row.ids.iter().flat_map(|id| id.to_le_bytes()));
+        rows.extend(row.numbers.iter().flat_map(|number| number.to_le_bytes()));
+    }
+    let mut early = Vec::new();
+    for (id, label) in fitter.join.early() {
+        early.extend_from_slice(&id.0.to_le_bytes());
+        early.extend_from_slice(&label.time.to_le_bytes());
+        early.push(u8::from(label.outcome));
+    }
+    let settled = fitter
+        .join
+        .settled()
+        .flat_map(|id| id.0.to_le_bytes())
+        .collect();
+    let sections = [
+        ("waiting", waiting),
+        ("rows", rows),
+        ("early", early),
+        ("settled", settled),
+        ("metrics", fitter.metrics.to_bytes()),
+        ("positions", positions(fitter, model)),
+    ];
+    let snapshot = Snapshot {
+        learner: fitter.learner()?.clone(),
+        lineage: fitter.lineage(),
+        sections: sections
+            .map(|(name, bytes)| (name.to_owned(), bytes))
+            .into(),
+    };
+    Ok(snapshot.to_bytes())
+}
+
+/// Reads a checkpoint; returns the fitter and where the model topic goes on.
+///
+/// # Errors
+/// [`CheckpointError`], the first thing that is wrong.
+pub fn decode(
+    contract: &Contract,
+    label: &Label,
+    layout: Layout,
+    bytes: &[u8],
+) -> Result<(Fitter, Offset), CheckpointError> {
+    let snapshot = Snapshot::from_bytes(bytes)?;
+    let (found, expected) = (snapshot.lineage.contract, contract.digest());
+    if found != expected {
+        return Err(CheckpointError::OtherContract { found, expected });
+    }
+    if snapshot.learner.layout() != layout {
+        return Err(CheckpointError::Section("rows"));
+    }
+    let section = |name: &'static str| {
+        let bytes = snapshot.sections.get(name);
+        let rest = bytes.map(Vec::as_slice);
+        rest.map(|rest| Reader { rest, name })
+            .ok_or(CheckpointError::Section(name))
+    };
+    let mut fitter = Fitter::new(contract, label, layout).map_err(|_| CheckpointError::Learner)?;
+    fitter.metrics = Metrics::from_bytes(metrics_config(contract), section("metrics")?.rest)?;
+    let model = read_positions(&mut fitter, section("positions")?)?;
+    read_waiting(&mut fitter, layout, section("waiting")?, section("rows")?)?;
+    let mut early = section("early")?;
+    while !early.rest.is_empty() {
+        let id = EventId(u128::from_le_bytes(early.take()?));
+        let time = i64::from_le_bytes(early.take()?);
+        let [outcome] = early.take()?;
+        let label = KnownLabel {
+            outcome: outcome != 0,
+            time,
+        };
+        fitter.join.restore_label(id, label);
+    }
+    let mut settled = section("settled")?;
+    while !settled.rest.is_empty() {
+        let id = EventId(u128::from_le_bytes(settled.take()?));
+        fitter.join.restore_settled(id);
+    }
+    fitter.take_tally();
+    fitter.resume(snapshot.learner, snapshot.lineage);
+    Ok((fitter, model))
+}
+
+fn read_waiting(
+    fitter: &mut Fitter,
+    layout: Layout,
+    mut waiting: Reader<'_>,
+    mut rows: Reader<'_>,
+) -> Result<(), CheckpointError> {
+    let (mut ids, mut numbers) = (vec![0; layout.slots], vec![0.0; layout.numbers]);
+    while !waiting.rest.is_empty() {
+        let id = EventId(u128::from_le_bytes(waiting.take()?));
+        let time = i64::from_le_bytes(waiting.take()?);
+        for id in &mut ids {
+            *id = u32::from_le_bytes(rows.take()?);
+        }
+        for number in &mut numbers {
+            *number = f64::from_le_bytes(rows.take()?);
+        }
+        let row = Row {
+            ids: &ids,
+            numbers: &numbers,
+        };
+        fitter.join.restore_event(id, time, row);
+    }
+    rows.finish()
+}
+
+fn positions(fitter: &Fitter, model: Offset) -> Vec<u8> {
+    let mut out = VERSION.to_le_bytes().to_vec();
+    out.extend_from_slice(&model.0.to_le_bytes());
+    out.push(u8::from(fitter.source.is_some()));
+    out.extend_from_slice(&fitter.source.unwrap_or(TopicId([0; 16])).0);
+    for ((input, partition), position) in fitter.positions() {
+        out.push(u8::from(*input == Input::Labels));
+        out.extend_from_slice(&partition.0.to_le_bytes());
+        out.extend_from_slice(&position.passed.0.to_le_bytes());
+        out.extend_from_slice(&position.message.0.to_le_bytes());
+    }
+    out
+}
+
+fn read_positions(fitter: &mut Fitter, mut reader: Reader<'_>) -> Result<Offset, CheckpointError> {
+    if u32::from_le_bytes(reader.take()?) != VERSION {
+        return Err(reader.refuse());
+    }
+    let model = Offset(i64::from_le_bytes(reader.take()?));
+    let [known] = reader.take()?;
+    let source = TopicId(reader.take()?);
+    fitter.source = (known != 0).then_some(source);
+    while !reader.rest.is_empty() {
+        let input = match reader.take()? {
+            [0] => Input::Clean,
+            [1] => Input::Labels,
+            _ => return Err(reader.refuse()),
+        };
+        let partition = Partition(i32::from_le_bytes(reader.take()?));
+        let passed = Offset(i64::from_le_bytes(reader.take()?));
+        let message = Offset(i64::from_le_bytes(reader.take()?));
+        let position = Position { passed, message };
+        fitter.positions.insert((input, partition), position);
+    }
+    Ok(model)
+}
+
+/// Takes numbers off a section.
+struct Reader<'a> {
+    rest: &'a [u8],
+    name: &'static str,
+}
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], CheckpointError> {
+        let (head, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or_else(|| self.refuse())?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    fn refuse(&self) -> CheckpointError {
+        CheckpointError::Section(self.name)
+    }
+
+    fn finish(self) -> Result<(), CheckpointError> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.refuse())
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The whole of learning as one value: events and labels go in, versions come out.
+//!
+//! It decides purely: the same parts taken in the same order make the same bits, wherever parts begin and end. All
+//! of it is in a checkpoint.
+
+use std::collections::BTreeMap;
+
+use learn::learners::{CheckedParams, LearnError, Learner, Params, ParamsError};
+use learn::metrics::{Metrics, MetricsConfig};
+use learn::model::Lineage;
+use linfa::ParamGuard;
+use linfa::traits::FitWith;
+use schemas::contract::Label;
+use schemas::model::{Input, Segment, Update};
+use schemas::{Contract, Offset, Partition, TopicId};
+
+use crate::config::EARLY_LABELS_MIN;
+use crate::input::{Body, Part};
+use crate::join::{Join, Limits, Pairs, Tally};
+use crate::journal::Journal;
+
+/// Pairs that are learned in one go; how many makes no difference to what is learned.
+const MICRO_BATCH: usize = 256;
+
+/// Labels of the window of recent quality.
+const RECENT_LABELS: u64 = 10_000;
+
+/// How far one partition of one input was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The last offset taken: of the raw topic for events, of their own for labels.
+    pub passed: Offset,
+    /// The first message of the topic that is not wholly taken.
+    pub message: Offset,
+}
+
+/// How far each partition of each input was taken.
+pub type Positions = BTreeMap<(Input, Partition), Position>;
+
+/// Everything that learning has come to.
+pub struct Fitter {
+    params: CheckedParams,
+    /// `None` only after a failure to learn, which ends the process.
+    learner: Option<Learner>,
+    pub(crate) lineage: Lineage,
+    pub(crate) metrics: Metrics,
+    pub(crate) join: Join,
+    pub(crate) positions: Positions,
+    /// The raw topic that clean batches came from.
+    pub(crate) source: Option<TopicId>,
+    pairs: Pairs,
+    waited: Vec<i64>,
+    journal: Journal,
+    /// Pairs learned since the last version.
+    learned: u64,
+}
+
+/// A failure to take what was read.
+#[derive(Debug, thiserror::Error)]
+pub enum FitError {
+    /// The learner refuses.
+    #[error(transparent)]
+    Learn(#[from] LearnError),
+    /// The learner refused before.
+    #[error("the learner failed before")]
+    Broken,
+    /// Offsets are missing.
+    #[error("offsets {expected} to {} are missing", found.0 - 1)]
+    Gap {
+        /// The offset that should come next.
+        expected: Offset,
+        /// The one that came.
+        found: Offset,
+    },
+}
+
+impl Fitter {
+    /// Begins at version 0 of a contract's model.
+    ///
+    /// # Errors
+    /// [`ParamsError`] if the contract's learner cannot be.
+    pub fn new(
+        contract: &Contract,
+        label: &Label,
+        layout: learn::features::Layout,
+    ) -> Result<Fitter, ParamsError> {
+        let params = Params::of(&contract.learner).check()?;
+        Ok(Fitter {
+            params,
+            learner: Some(Learner::new(params, layout)),
+            lineage: Lineage::root(contract),
+            metrics: Metrics::new(metrics_config(contract)),
+            join: Join::new(limits(label), layout),
+            positions: Positions::new(),
+            source: None,
+            pairs: Pairs::new(layout),
+            waited: Vec::new(),
+            journal: Journal::default(),
+            learned: 0,
+        })
+    }
+
+    /// Goes on with a learner of a version.
+    pub(crate) fn resume(&mut self, learner: Learner, lineage: Lineage) {
+        self.learner = Some(learner);
+        self.lineage = lineage;
+    }
+
+    /// Takes what is new in a part, up to an offset, until `most` pairs were learned since the last version.
+    ///
+    /// What was taken before is passed over, so a part may be offered as often as one likes.
+    ///
+    /// # Errors
+    /// [`FitError::Gap`] if events are missing before the part; [`FitError::Learn`].
+    pub fn take(&mut self, part: &Part, through: Offset, most: u64) -> Result<(), FitError> {
+        let key = (part.input, part.partition);
+        let passed = self.positions.get(&key).map(|position| position.passed);
+        let next = passed.map_or(part.first, Offset::next);
+        let through = through.min(part.last);
+        // Labels have holes where Kafka has them; what a clean batch claims to cover has none.
+        if part.input == Input::Clean && next < part.first {
+            let found = part.first;
+            return Err(FitError::Gap {
+                expected: next,
+                found,
+            });
+        }
+        if through < next {
+            self.skip(part);
+            return Ok(());
+        }
+        let begin = part.offsets.partition_point(|offset| *offset < next.0);
+        let mut last = through;
+        for at in begin..part.offsets.len() {
+            let offset = Offset(part.offsets[at]);
+            if through < offset {
+                break;
+            }
+            let before = self.pairs.len();
+            self.one(part, at);
+            self.learned += (self.pairs.len() - before) as u64;
+            if MICRO_BATCH <= self.pairs.len() {
+                self.learn()?;
+            }
+            if most <= self.learned {
+                last = offset;
+                break;
+            }
+        }
+        self.learn()?;
+        self.journal.push(Segment {
+            input: part.input,
+            partition: part.partition,
+            first: next,
+            last,
+        });
+        self.positions.insert(key, position(part, last));
+        Ok(())
+    }
+
+    /// Says whether all of a part was taken.
+    pub fn has_taken(&self, part: &Part) -> bool {
+        let position = self.positions.get(&(part.input, part.partition));
+        position.is_some_and(|position| part.last <= position.passed)
+    }
+
+    /// Says whether all of a segment was taken.
+    pub fn has_passed(&self, segment: &Segment) -> bool {
+        let position = self.positions.get(&(segment.input, segment.partition));
+        position.is_some_and(|position| segment.last <= position.passed)
+    }
+
+    /// Makes the next version of what was taken since the last one.
+    ///
+    /// # Errors
+    /// [`FitError::Broken`].
+    pub fn advance(&mut self) -> Result<Update, FitError> {
+        let learner = self.learner.as_mut().ok_or(FitError::Broken)?;
+        self.learned = 0;
+        let (segments, prequential) = (self.journal.take(), self.metrics.prequential());
+        Ok(self.lineage.advance(learner, segments, prequential))
+    }
+
+    /// Returns the learner.
+    ///
+    /// # Errors
+    /// [`FitError::Broken`].
+    pub fn learner(&self) -> Result<&Learner, FitError> {
+        self.learner.as_ref().ok_or(FitError::Broken)
+    }
+
+    /// Returns the version and its digest.
+    pub fn lineage(&self) -> Lineage {
+        self.lineage
+    }
+
+    /// Returns how well it predicted what it then learned.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Returns how far each partition was taken.
+    pub fn positions(&self) -> &Positions {
+        &self.positions
+    }
+
+    /// Returns how many events wait for their label.
+    pub fn waiting(&self) -> usize {
+        self.join.events_waiting()
+    }
+
+    /// Returns how many pairs were learned since the last version.
+    pub fn learned(&self) -> u64 {
+        self.learned
+    }
+
+    /// Returns how many segments were taken since the last version.
+    pub fn segments(&self) -> usize {
+        self.journal.len()
+    }
+
+    /// Returns the counts since the last call, and how long each pair learned was apart, in microseconds.
+    pub fn take_tally(&mut self) -> (Tally, Vec<i64>) {
+        (self.join.take_tally(), std::mem::take(&mut self.waited))
+    }
+
+    fn one(&mut self, part: &Part, at: usize) {
+        let (id, pairs) = (part.ids[at], &mut self.pairs);
+        match &part.body {
+            Body::Events(times, rows) => self.join.event(id, times[at], rows.row(at), pairs),
+            Body::Labels(labels) => self.join.label(id, labels[at], pairs),
+        }
+    }
+
+    /// Tests and learns the pairs.
+    fn learn(&mut self) -> Result<(), FitError> {
+        if self.pairs.is_empty() {
+            return Ok(());
+        }
+        let learner = self.learner.take().ok_or(FitError::Broken)?;
+        let learner = self.params.fit_with(Some(learner), &self.pairs.dataset)?;
+        let labels = self.pairs.dataset.targets.iter().zip(&self.pairs.known);
+        for (probability, (label, known)) in learner.tested().iter().zip(labels) {
+            self.metrics.observe(*probability, label.0, *known);
+        }
+        self.learner = Some(learner);
+        self.waited.extend_from_slice(&self.pairs.waited);
+        self.pairs.clear();
+        Ok(())
+    }
+
+    /// Notes that a part says nothing new: a replaced worker wrote it, or a restart brought it again.
+    fn skip(&mut self, part: &Part) {
+        if let Some(held) = self.positions.get_mut(&(part.input, part.partition))
+            && part.last <= held.passed
+        {
+            held.message = held.message.max(position(part, part.last).message);
+        }
+    }
+}
+
+fn position(part: &Part, passed: Offset) -> Position {
+    let message = match part.input {
+        Input::Labels => passed.next(),
+        Input::Clean if part.last <= passed => part.message.next(),
+        Input::Clean => part.message,
+    };
+    Position { passed, message }
+}
+
+pub(crate) fn limits(label: &Label) -> Limits {
+    Limits {
+        events_max: label.pending_max,
+        labels_max: label.pending_max.max(EARLY_LABELS_MIN),
+        wait_micros_max: i64::try_from(label.wait_max.as_micros()).unwrap_or(i64::MAX),
+    }
+}
+
+pub(crate) fn metrics_config(contract: &Contract) -> MetricsConfig {
+    MetricsConfig {
+        threshold: contract.decision.threshold,
+        recent_labels: RECENT_LABELS,
+        // By stretches of stream time, dashboards keep them.
+        stretch_micros: i64::MAX,
+        stretches_max: 0,
+    }
+}

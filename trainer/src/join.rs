@@ -1,0 +1,305 @@
+//! The join: rows wait for their labels, labels for their events, by event id.
+//!
+//! Events and labels go in, in the order in which they were taken; out come pairs to learn, each event at most
+//! once. The feature vector waits, not the event.
+//!
+//! Whether a label came too late is a matter of its own time and the event's. Nothing leaves by the clock: how far
+//! partitions are apart in stream time is an accident of reading, and in a catch-up such a rule would lose labels.
+//! What has waited longest leaves when its room is needed.
+
+mod slots;
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+
+use learn::features::{Layout, Row, Rows};
+use learn::learners::Label;
+use linfa::DatasetBase;
+
+use self::slots::{IdHasher, Slots};
+
+/// XXH3-128 of an event's id: it is on disk in every checkpoint, and never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EventId(pub u128);
+
+impl EventId {
+    /// Hashes the text of an id.
+    pub fn of(text: &[u8]) -> EventId {
+        EventId(xxhash_rust::xxh3::xxh3_128(text))
+    }
+}
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Events that wait for their label.
+    pub events_max: usize,
+    /// Labels that wait for their event.
+    pub labels_max: usize,
+    /// From an event to its label, in microseconds.
+    pub wait_micros_max: i64,
+}
+
+/// What became of what was taken: counts since [`Join::take_tally`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Events taken.
+    pub events: u64,
+    /// Labels that met the event waiting for them.
+    pub joined: u64,
+    /// Labels that came before their event.
+    pub early: u64,
+    /// Labels of events that had one.
+    pub duplicate: u64,
+    /// Pairs apart longer than is allowed.
+    pub late: u64,
+    /// Events whose room was needed before their label came.
+    pub crowded_out: u64,
+    /// Labels whose room was needed before their event came.
+    pub unknown: u64,
+    /// Pairs made.
+    pub learned: u64,
+}
+
+/// Rows with labels, in the order in which they are to be learned.
+#[derive(Debug)]
+pub struct Pairs {
+    /// Rows and labels.
+    pub dataset: DatasetBase<Rows, Vec<Label>>,
+    /// When each label became known, in microseconds.
+    pub known: Vec<i64>,
+    /// From each event to its label, in microseconds.
+    pub waited: Vec<i64>,
+}
+
+impl Pairs {
+    /// Makes an empty set.
+    pub fn new(layout: Layout) -> Pairs {
+        Pairs {
+            dataset: DatasetBase::new(Rows::new(layout), Vec::new()),
+            known: Vec::new(),
+            waited: Vec::new(),
+        }
+    }
+
+    /// Returns how many there are.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Says whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Removes all pairs and keeps the memory.
+    pub fn clear(&mut self) {
+        self.dataset.records.clear();
+        self.dataset.targets.clear();
+        self.known.clear();
+        self.waited.clear();
+    }
+
+    fn push(&mut self, row: Row<'_>, event_time: i64, label: KnownLabel) {
+        self.dataset.records.push(row);
+        self.dataset.targets.push(Label(label.outcome));
+        self.known.push(label.time);
+        self.waited.push(label.time.saturating_sub(event_time));
+    }
+}
+
+/// A label, and when it became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownLabel {
+    /// Yes or no.
+    pub outcome: bool,
+    /// Microseconds since 1970.
+    pub time: i64,
+}
+
+/// Where an id is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// The event waits in this slot.
+    Event(u32),
+    /// The label waits in this slot.
+    Label(u32),
+    /// The event had its label.
+    Settled,
+}
+
+/// Everything that waits.
+#[derive(Debug)]
+pub struct Join {
+    limits: Limits,
+    index: HashMap<EventId, Place, BuildHasherDefault<IdHasher>>,
+    events: Slots,
+    rows: Rows,
+    times: Vec<i64>,
+    early: Slots,
+    labels: Vec<KnownLabel>,
+    /// The last events that had their label, as many as may wait.
+    settled: VecDeque<EventId>,
+    tally: Tally,
+}
+
+impl Join {
+    /// Makes an empty join.
+    pub fn new(limits: Limits, layout: Layout) -> Join {
+        Join {
+            limits,
+            index: HashMap::default(),
+            events: Slots::new(limits.events_max),
+            rows: Rows::new(layout),
+            times: Vec::new(),
+            early: Slots::new(limits.labels_max),
+            labels: Vec::new(),
+            settled: VecDeque::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Takes an event: it meets the label that waits for it, or waits itself.
+    pub fn event(&mut self, id: EventId, time: i64, row: Row<'_>, pairs: &mut Pairs) {
+        self.tally.events += 1;
+        match self.index.get(&id).copied() {
+            Some(Place::Label(slot)) => {
+                self.early.remove(slot);
+                let label = self.labels[slot as usize];
+                if self.in_time(time, label) {
+                    pairs.push(row, time, label);
+                }
+                self.settle(id);
+            }
+            // A second event of this id, which got past the window of `ingest`.
+            Some(Place::Event(_) | Place::Settled) => {}
+            None => self.wait(id, time, row),
+        }
+    }
+
+    /// Takes a label: it meets the event that waits for it, or waits itself.
+    pub fn label(&mut self, id: EventId, label: KnownLabel, pairs: &mut Pairs) {
+        match self.index.get(&id).copied() {
+            Some(Place::Event(slot)) => {
+                self.events.remove(slot);
+                self.tally.joined += 1;
+                let (row, time) = (slot as usize, self.times[slot as usize]);
+                if self.in_time(time, label) {
+                    pairs.push(self.rows.row(row), time, label);
+                }
+                self.settle(id);
+            }
+            Some(Place::Label(_) | Place::Settled) => self.tally.duplicate += 1,
+            None => {
+                self.tally.early += 1;
+                self.wait_for_event(id, label);
+            }
+        }
+    }
+
+    /// Returns how many events wait.
+    pub fn events_waiting(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Returns how many labels wait.
+    pub fn labels_waiting(&self) -> usize {
+        self.early.len()
+    }
+
+    /// Returns the counts since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// Returns the events that wait, the oldest first.
+    pub fn waiting(&self) -> impl Iterator<Item = (EventId, i64, Row<'_>)> {
+        self.events
+            .iter()
+            .map(|(id, slot)| (id, self.times[slot], self.rows.row(slot)))
+    }
+
+    /// Returns the labels that wait, the oldest first.
+    pub fn early(&self) -> impl Iterator<Item = (EventId, KnownLabel)> {
+        self.early.iter().map(|(id, slot)| (id, self.labels[slot]))
+    }
+
+    /// Returns the last events that had their label, the oldest first.
+    pub fn settled(&self) -> impl ExactSizeIterator<Item = EventId> {
+        self.settled.iter().copied()
+    }
+
+    /// Lets an event wait that [`Join::waiting`] returned.
+    pub fn restore_event(&mut self, id: EventId, time: i64, row: Row<'_>) {
+        if !self.index.contains_key(&id) {
+            self.wait(id, time, row);
+        }
+    }
+
+    /// Lets a label wait that [`Join::early`] returned.
+    pub fn restore_label(&mut self, id: EventId, label: KnownLabel) {
+        if !self.index.contains_key(&id) {
+            self.wait_for_event(id, label);
+        }
+    }
+
+    /// Remembers an event that [`Join::settled`] returned.
+    pub fn restore_settled(&mut self, id: EventId) {
+        if !self.index.contains_key(&id) {
+            self.settle(id);
+        }
+    }
+
+    fn in_time(&mut self, event_time: i64, label: KnownLabel) -> bool {
+        let in_time = label.time.saturating_sub(event_time) <= self.limits.wait_micros_max;
+        if in_time {
+            self.tally.learned += 1;
+        } else {
+            self.tally.late += 1;
+        }
+        in_time
+    }
+
+    fn wait(&mut self, id: EventId, time: i64, row: Row<'_>) {
+        let (slot, oldest) = self.events.insert(id);
+        if let Some(oldest) = oldest {
+            self.index.remove(&oldest);
+            self.tally.crowded_out += 1;
+        }
+        if slot as usize == self.times.len() {
+            self.rows.push(row);
+            self.times.push(time);
+        } else {
+            self.rows.replace(slot as usize, row);
+            self.times[slot as usize] = time;
+        }
+        self.index.insert(id, Place::Event(slot));
+    }
+
+    fn wait_for_event(&mut self, id: EventId, label: KnownLabel) {
+        let (slot, oldest) = self.early.insert(id);
+        if let Some(oldest) = oldest {
+            self.index.remove(&oldest);
+            self.tally.unknown += 1;
+        }
+        if slot as usize == self.labels.len() {
+            self.labels.push(label);
+        } else {
+            self.labels[slot as usize] = label;
+        }
+        self.index.insert(id, Place::Label(slot));
+    }
+
+    fn settle(&mut self, id: EventId) {
+        self.index.insert(id, Place::Settled);
+        if self.limits.events_max <= self.settled.len()
+            && let Some(oldest) = self.settled.pop_front()
+        {
+            self.index.remove(&oldest);
+        }
+        self.settled.push_back(id);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! Early, late, second, unknown and crowded out.
+
+use super::*;
+
+const LAYOUT: Layout = Layout {
+    slots: 1,
+    numbers: 0,
+};
+const WAIT: i64 = 100;
+
+struct Case {
+    join: Join,
+    pairs: Pairs,
+}
+
+impl Case {
+    fn new(max: usize) -> Case {
+        let limits = Limits {
+            events_max: max,
+            labels_max: max,
+            wait_micros_max: WAIT,
+        };
+        Case {
+            join: Join::new(limits, LAYOUT),
+            pairs: Pairs::new(LAYOUT),
+        }
+    }
+
+    fn event(&mut self, id: u32, time: i64) -> &mut Case {
+        let row = Row {
+            ids: &[id],
+            numbers: &[],
+        };
+        self.join
+            .event(EventId(id.into()), time, row, &mut self.pairs);
+        self
+    }
+
+    fn label(&mut self, id: u32, time: i64) -> &mut Case {
+        let label = KnownLabel {
+            outcome: true,
+            time,
+        };
+        self.join.label(EventId(id.into()), label, &mut self.pairs);
+        self
+    }
+
+    fn check(&mut self, learned: &[u32], tally: Tally) {
+        assert_eq!(self.pairs.dataset.records.ids(), learned);
+        assert_eq!(self.join.take_tally(), tally);
+    }
+}
+
+#[test]
+fn a_label_meets_its_event_whichever_comes_first() {
+    let mut case = Case::new(10);
+    case.event(1, 0).label(1, 5).label(2, 7).event(2, 1);
+    assert_eq!(case.pairs.waited, [5, 6]);
+    let expected = Tally {
+        events: 2,
+        joined: 1,
+        early: 1,
+        learned: 2,
+        ..Tally::default()
+    };
+    case.check(&[1, 2], expected);
+    assert_eq!(
+        (case.join.events_waiting(), case.join.labels_waiting()),
+        (0, 0)
+    );
+}
+
+#[test]
+fn an_event_is_learned_once() {
+    let mut case = Case::new(10);
+    case.event(1, 0).event(1, 0).label(1, 5).label(1, 6);
+    case.label(2, 7).label(2, 8).event(2, 1).event(2, 1);
+    let expected = Tally {
+        events: 4,
+        joined: 1,
+        early: 1,
+        duplicate: 2,
+        learned: 2,
+        ..Tally::default()
+    };
+    case.check(&[1, 2], expected);
+}
+
+#[test]
+fn a_label_that_comes_too_late_is_not_learned() {
+    let mut case = Case::new(10);
+    case.event(1, 0)
+        .label(1, WAIT)
+        .event(2, 0)
+        .label(2, WAIT + 1);
+    case.label(3, WAIT + 1).event(3, 0).label(2, 5);
+    let expected = Tally {
+        events: 3,
+        joined: 2,
+        early: 1,
+        duplicate: 1,
+        late: 2,
+        learned: 1,
+        ..Tally::default()
+    };
+    case.check(&[1], expected);
+}
+
+#[test]
+fn how_far_partitions_are_apart_does_not_matter() {
+    let mut case = Case::new(10);
+    case.event(1, 0).event(2, 1_000_000).label(1, 50);
+    assert_eq!(case.pairs.len(), 1);
+}
+
+#[test]
+fn what_waited_longest_leaves_for_want_of_room() {
+    let mut case = Case::new(2);
+    case.event(1, 0).event(2, 0).event(3, 0).label(1, 1);
+    case.label(2, 1).label(8, 1).label(9, 1).event(1, 0);
+    let expected = Tally {
+        events: 4,
+        joined: 1,
+        early: 3,
+        crowded_out: 1,
+        unknown: 1,
+        learned: 1,
+        ..Tally::default()
+    };
+    case.check(&[2], expected);
+    assert_eq!(
+        (case.join.events_waiting(), case.join.labels_waiting()),
+        (2, 2)
+    );
+}
+
+#[test]
+fn memory_does_not_grow() {
+    let mut case = Case::new(64);
+    for id in 0..10_000 {
+        case.event(id, 0).label(id + 5_000, 0);
+    }
+    assert!(case.join.index.len() <= 3 * 64);
+    assert!(case.join.rows.len() <= 64 && case.join.settled.len() <= 64);
+}
+
+#[test]
+fn what_waits_is_restored_in_its_order() {
+    let mut case = Case::new(3);
+    case.event(1, 10).event(2, 20).event(3, 30).label(2, 21);
+    case.label(7, 70).label(8, 80);
+    let mut again = Case::new(3);
+    for (id, time, row) in case.join.waiting() {
+        again.join.restore_event(id, time, row);
+    }
+    for (id, label) in case.join.early() {
+        again.join.restore_label(id, label);
+    }
+    for id in case.join.settled() {
+        again.join.restore_settled(id);
+    }
+    for case in [&mut case, &mut again] {
+        case.pairs.clear();
+        case.join.take_tally();
+        case.label(2, 5).event(8, 79).event(4, 40).event(5, 50);
+        case.label(1, 11).label(3, 31);
+    }
+    assert_eq!(case.pairs.dataset.records, again.pairs.dataset.records);
+    assert_eq!(case.join.take_tally(), again.join.take_tally());
+}

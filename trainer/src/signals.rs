@@ -1,0 +1,173 @@
+//! What `trainer` tells operators: one method per thing that happened.
+
+use learn::metrics::Summary;
+use opentelemetry::KeyValue;
+use schemas::ModelVersion;
+use telemetry::{Counter, Gauge, Histogram, Instruments, names};
+use tracing::{info, warn};
+
+use crate::fit::Fitter;
+use crate::input::Unreadable;
+use crate::join::Tally;
+
+/// Boundaries of the time from an event to its label: from a second to a month.
+const WAIT_SECONDS: [f64; 12] = [
+    1.0,
+    10.0,
+    60.0,
+    600.0,
+    3_600.0,
+    7_200.0,
+    14_400.0,
+    28_800.0,
+    86_400.0,
+    172_800.0,
+    604_800.0,
+    2_592_000.0,
+];
+
+const MICROS: f64 = 1e6;
+
+pub(crate) struct Signals {
+    events: Counter<u64>,
+    labels: Counter<u64>,
+    learned: Counter<u64>,
+    expired: Counter<u64>,
+    checkpoints: Counter<u64>,
+    wait: Histogram<f64>,
+    pending: Gauge<f64>,
+    version: Gauge<f64>,
+    model_labels: Gauge<f64>,
+    quality: Quality,
+}
+
+/// The gauges of quality.
+struct Quality {
+    log_loss: Gauge<f64>,
+    base_log_loss: Gauge<f64>,
+    brier: Gauge<f64>,
+    auc: Gauge<f64>,
+    auc_error: Gauge<f64>,
+    calibration: Gauge<f64>,
+    accuracy: Gauge<f64>,
+    precision: Gauge<f64>,
+    recall: Gauge<f64>,
+}
+
+impl Signals {
+    pub(crate) fn new(instruments: &Instruments) -> Signals {
+        Signals {
+            events: instruments.counter(names::TRAINER_EVENTS),
+            labels: instruments.counter(names::TRAINER_LABELS),
+            learned: instruments.counter(names::TRAINER_LEARNED),
+            expired: instruments.counter(names::TRAINER_EXPIRED),
+            checkpoints: instruments.counter(names::TRAINER_CHECKPOINTS),
+            wait: instruments.histogram(names::TRAINER_WAIT, &WAIT_SECONDS),
+            pending: instruments.gauge(names::TRAINER_PENDING),
+            version: instruments.gauge(names::MODEL_VERSION),
+            model_labels: instruments.gauge(names::MODEL_LABELS),
+            quality: Quality::new(instruments),
+        }
+    }
+
+    /// Reports what was taken since the last call.
+    pub(crate) fn taken(&self, fitter: &mut Fitter) {
+        let (tally, waited) = fitter.take_tally();
+        let Tally {
+            events,
+            joined,
+            early,
+            duplicate,
+            late,
+            crowded_out,
+            unknown,
+            learned,
+        } = tally;
+        self.events.add(events, &[]);
+        self.learned.add(learned, &[]);
+        let of = |counter: &Counter<u64>, key: &'static str, value: &'static str, count: u64| {
+            if 0 < count {
+                counter.add(count, &[KeyValue::new(key, value)]);
+            }
+        };
+        of(&self.labels, "outcome", "joined", joined);
+        of(&self.labels, "outcome", "early", early);
+        of(&self.labels, "outcome", "duplicate", duplicate);
+        of(&self.expired, "cause", "late_label", late);
+        of(&self.expired, "cause", "crowded_out", crowded_out);
+        of(&self.expired, "cause", "unknown_event", unknown);
+        for micros in waited {
+            self.wait.record(micros as f64 / MICROS, &[]);
+        }
+        self.pending.record(fitter.waiting() as f64, &[]);
+    }
+
+    pub(crate) fn unreadable(&self, from: &impl std::fmt::Display, labels: &[Unreadable]) {
+        let Some(first) = labels.first() else {
+            return;
+        };
+        let (count, offset, reason) = (labels.len() as u64, first.offset, first.reason);
+        warn!(%from, %offset, %reason, count, "labels cannot be read; the first is at this offset");
+        self.labels
+            .add(count, &[KeyValue::new("outcome", "unreadable")]);
+    }
+
+    /// Reports a version that was published, or restored.
+    pub(crate) fn version(&self, fitter: &Fitter) {
+        let metrics = fitter.metrics();
+        self.version.record(fitter.lineage().version.0 as f64, &[]);
+        self.model_labels
+            .record(metrics.all_time().labels() as f64, &[]);
+        let windows = [
+            ("all", metrics.all_time().summary()),
+            ("recent", metrics.last_labels().summary()),
+        ];
+        for (window, summary) in windows {
+            if let Some(summary) = summary {
+                self.quality.record(window, &summary);
+            }
+        }
+    }
+
+    pub(crate) fn stored(&self, version: ModelVersion, bytes: usize, object: &str) {
+        info!(%version, bytes, object, "stored a checkpoint");
+        self.checkpoints.add(1, &[]);
+    }
+}
+
+impl Quality {
+    fn new(instruments: &Instruments) -> Quality {
+        Quality {
+            log_loss: instruments.gauge(names::QUALITY_LOG_LOSS),
+            base_log_loss: instruments.gauge(names::QUALITY_BASE_LOG_LOSS),
+            brier: instruments.gauge(names::QUALITY_BRIER),
+            auc: instruments.gauge(names::QUALITY_AUC),
+            auc_error: instruments.gauge(names::QUALITY_AUC_ERROR),
+            calibration: instruments.gauge(names::QUALITY_CALIBRATION),
+            accuracy: instruments.gauge(names::QUALITY_ACCURACY),
+            precision: instruments.gauge(names::QUALITY_PRECISION),
+            recall: instruments.gauge(names::QUALITY_RECALL),
+        }
+    }
+
+    fn record(&self, window: &'static str, summary: &Summary) {
+        let label = [KeyValue::new("window", window)];
+        let auc = summary.auc;
+        let figures = [
+            (&self.log_loss, Some(summary.log_loss)),
+            (&self.base_log_loss, Some(summary.base_log_loss)),
+            (&self.brier, Some(summary.brier)),
+            (&self.auc, auc.map(|auc| auc.area)),
+            (&self.auc_error, auc.map(|auc| auc.error_max)),
+            (&self.calibration, Some(summary.ece)),
+            (&self.accuracy, Some(summary.accuracy)),
+            (&self.precision, summary.precision),
+            (&self.recall, summary.recall),
+        ];
+        for (gauge, figure) in figures {
+            if let Some(figure) = figure {
+                gauge.record(figure, &label);
+            }
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The stage: clean batches and labels in, versions and checkpoints out.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use schemas::contract::Label;
+use schemas::model::Input;
+use schemas::topics::Topics;
+use schemas::{Contract, Offset, Partition};
+use telemetry::{Traces, names};
+use worker::{Batch, Broker, Context, Stage, Start, Store, TopicPartition};
+
+use crate::checkpoint;
+use crate::config::{
+    CHECKPOINT_LABELS_MAX, UPDATE_INTERVAL, UPDATE_LABELS_MAX, UPDATE_SEGMENTS_MAX,
+};
+use crate::error::TrainerError;
+use crate::fit::Fitter;
+use crate::input::{Decoder, Part};
+use crate::intake::clean_part;
+use crate::publish::Publisher;
+use crate::restore::Restorer;
+use crate::shelf::Shelf;
+use crate::signals::Signals;
+
+/// Header of a label that carries its trace context.
+const TRACE_PARENT: &str = "traceparent";
+
+/// Clean batches and labels in; versions and checkpoints out.
+pub struct Trainer<B: Broker> {
+    broker: B,
+    contract: Arc<Contract>,
+    label: Label,
+    topics: Topics,
+    group: String,
+    shelf: Shelf,
+    checkpoint_interval: Duration,
+    decoder: Decoder,
+    /// Reused for every clean message, and for every batch of labels.
+    events: Part,
+    labels: Part,
+    live: Option<Live<B>>,
+    owned: BTreeSet<TopicPartition>,
+    durable: Vec<(TopicPartition, Offset)>,
+    signals: Signals,
+    traces: Traces,
+}
+
+/// Learning, between restore and release.
+struct Live<B: Broker> {
+    fitter: Fitter,
+    publisher: Publisher<B>,
+    published_at: Instant,
+    stored_at: Instant,
+    /// Labels learned when the last checkpoint was stored.
+    stored_labels: u64,
+    /// Whether anything was taken since.
+    changed: bool,
+}
+
+impl<B: Broker> Trainer<B> {
+    /// Finds the topics and makes the stage; learning is restored with the first assignment.
+    ///
+    /// # Errors
+    /// [`TrainerError`] if a topic is missing or the contract cannot be learned.
+    pub async fn build(
+        context: &Context,
+        broker: B,
+        label: Label,
+        store: Store,
+        checkpoint_interval: Duration,
+    ) -> Result<Trainer<B>, TrainerError> {
+        let contract = context.contract.clone();
+        let topics = Topics::of(&contract.stream.name);
+        for topic in [&topics.clean, &topics.labels, &topics.model] {
+            broker.topic(topic).await?;
+        }
+        let decoder = Decoder::new(&contract, label.clone())?;
+        Ok(Trainer {
+            broker,
+            group: crate::group(&contract),
+            shelf: Shelf::new(store, &contract.stream.name),
+            events: Part::events(decoder.layout()),
+            labels: Part::labels(),
+            label,
+            topics,
+            contract,
+            checkpoint_interval,
+            decoder,
+            live: None,
+            owned: BTreeSet::new(),
+            durable: Vec::new(),
+            signals: Signals::new(&context.telemetry.instruments("trainer")),
+            traces: context.telemetry.traces("trainer"),
+        })
+    }
+
+    async fn restore(&mut self) -> Result<Live<B>, TrainerError> {
+        let restorer = Restorer {
+            broker: &self.broker,
+            contract: &self.contract,
+            label: &self.label,
+            topics: &self.topics,
+            shelf: &self.shelf,
+        };
+        let (fitter, publisher) = restorer.restore(&mut self.decoder).await?;
+        self.signals.version(&fitter);
+        Ok(Live {
+            stored_labels: fitter.metrics().all_time().labels(),
+            fitter,
+            publisher,
+            published_at: Instant::now(),
+            stored_at: Instant::now(),
+            changed: false,
+        })
+    }
+
+    fn input(&self, of: &TopicPartition) -> Input {
+        if *of.topic == *self.topics.labels {
+            Input::Labels
+        } else {
+            Input::Clean
+        }
+    }
+
+    /// Makes sure that no other trainer is at work: whoever has the first partition of the labels is the one.
+    fn alone(&self) -> Result<(), TrainerError> {
+        let first: TopicPartition = (self.topics.labels.as_str(), Partition(0)).into();
+        if self.owned.is_empty() || self.owned.contains(&first) {
+            return Ok(());
+        }
+        Err(TrainerError::NotAlone {
+            group: self.group.clone(),
+        })
+    }
+
+    async fn clean(&mut self, batch: &Batch) -> Result<(), TrainerError> {
+        let Some(live) = &mut self.live else {
+            return Err(TrainerError::Unassigned(batch.from().to_string()));
+        };
+        for record in batch.records() {
+            let (from, part) = (batch.from(), &mut self.events);
+            clean_part(&mut self.decoder, from, &record, &mut live.fitter, part)?;
+            live.take(part, from, &self.signals).await?;
+        }
+        Ok(())
+    }
+
+    async fn labels(&mut self, batch: &Batch) -> Result<(), TrainerError> {
+        let Some(live) = &mut self.live else {
+            return Err(TrainerError::Unassigned(batch.from().to_string()));
+        };
+        let started = SystemTime::now();
+        let unreadable = self.decoder.labels(batch, &mut self.labels);
+        self.signals.unreadable(batch.from(), &unreadable);
+        live.take(&self.labels, batch.from(), &self.signals).await?;
+        if self.traces.enabled() {
+            let parents = batch
+                .records()
+                .filter_map(|record| record.header(TRACE_PARENT));
+            for parent in parents.filter_map(|parent| std::str::from_utf8(parent).ok()) {
+                self.traces
+                    .emit(names::span::LEARN, parent, started, Vec::new());
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores a checkpoint of the newest version, made now if need be; only then are the offsets before it durable.
+    async fn checkpoint(&mut self) -> Result<(), TrainerError> {
+        let Some(live) = self.live.as_mut().filter(|live| live.changed) else {
+            return Ok(());
+        };
+        if 0 < live.fitter.segments() {
+            live.publish(&self.signals).await?;
+        }
+        // From here to the announcement no version is sent: whoever reads it goes on with the next one.
+        let model = live.publisher.settle().await?;
+        let bytes = checkpoint::encode(&live.fitter, model).map_err(TrainerError::Version)?;
+        let (lineage, size) = (live.fitter.lineage(), bytes.len());
+        let name = self.shelf.put(lineage, bytes).await?;
+        live.publisher.announce(lineage, &name).await?;
+        self.signals.stored(lineage.version, size, &name);
+        live.stored();
+        self.durable.clear();
+        for ((input, partition), position) in live.fitter.positions() {
+            let topic = match input {
+                Input::Clean => &self.topics.clean,
+                Input::Labels => &self.topics.labels,
+            };
+            let of: TopicPartition = (topic.as_str(), *partition).into();
+            if self.owned.contains(&of) {
+                self.durable.push((of, position.message));
+            }
+        }
+        self.shelf.prune().await;
+        Ok(())
+    }
+}
+
+impl<B: Broker> Live<B> {
+    /// Takes a part, with as many versions in between as its labels make due.
+    async fn take(
+        &mut self,
+        part: &Part,
+        from: &TopicPartition,
+        signals: &Signals,
+    ) -> Result<(), TrainerError> {
+        self.changed = true;
+        loop {
+            self.fitter
+                .take(part, part.last, UPDATE_LABELS_MAX)
+                .map_err(|source| TrainerError::Fit {
+                    from: from.to_string(),
+                    source,
+                })?;
+            let full = UPDATE_LABELS_MAX <= self.fitter.learned()
+                || UPDATE_SEGMENTS_MAX <= self.fitter.segments();
+            if full {
+                self.publish(signals).await?;
+            }
+            if self.fitter.has_taken(part) {
+                break;
+            }
+        }
+        signals.taken(&mut self.fitter);
+        Ok(())
+    }
+
+    async fn publish(&mut self, signals: &Signals) -> Result<(), TrainerError> {
+        let update = self.fitter.advance().map_err(TrainerError::Version)?;
+        self.publisher.update(&update).await?;
+        self.published_at = Instant::now();
+        signals.version(&self.fitter);
+        Ok(())
+    }
+
+    fn stored(&mut self) {
+        self.stored_at = Instant::now();
+        self.stored_labels = self.fitter.metrics().all_time().labels();
+        self.changed = false;
+    }
+}
+
+impl<B: Broker> Stage for Trainer<B> {
+    type Error = TrainerError;
+
+    async fn assign(&mut self, partition: &TopicPartition) -> Result<Start, TrainerError> {
+        let live = match self.live.take() {
+            Some(live) => live,
+            None => self.restore().await?,
+        };
+        let key = (self.input(partition), partition.partition);
+        let position = live.fitter.positions().get(&key).copied();
+        self.live = Some(live);
+        self.owned.insert(partition.clone());
+        match position {
+            Some(position) => Ok(Start::At(position.message)),
+            None => Ok(Start::At(self.broker.watermarks(partition).await?.low)),
+        }
+    }
+
+    async fn handle(&mut self, batch: Batch) -> Result<(), TrainerError> {
+        self.alone()?;
+        match self.input(batch.from()) {
+            Input::Clean => self.clean(&batch).await,
+            Input::Labels => self.labels(&batch).await,
+        }
+    }
+
+    async fn tick(&mut self, now: Instant) -> Result<(), TrainerError> {
+        self.alone()?;
+        let Some(live) = &mut self.live else {
+            return Ok(());
+        };
+        let since = |then: Instant| now.saturating_duration_since(then);
+        if 0 < live.fitter.learned() && UPDATE_INTERVAL <= since(live.published_at) {
+            live.publish(&self.signals).await?;
+        }
+        let labels = live.fitter.metrics().all_time().labels() - live.stored_labels;
+        if self.checkpoint_interval <= since(live.stored_at) || CHECKPOINT_LABELS_MAX <= labels {
+            self.checkpoint().await?;
+        }
+        Ok(())
+    }
+
+    fn durable(&mut self) -> Result<Vec<(TopicPartition, Offset)>, TrainerError> {
+        Ok(std::mem::take(&mut self.durable))
+    }
+
+    async fn drain(&mut self, _: &[TopicPartition]) -> Result<(), TrainerError> {
+        self.checkpoint().await
+    }
+
+    fn release(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.owned.remove(partition);
+        }
+        if self.owned.is_empty() {
+            // Another trainer may take over: what is known here is stale when the partitions come back.
+            self.live = None;
+        }
+    }
+}
