@@ -1,1 +1,84 @@
-//! 
+//! Lands clean events in the lake: `<s>.clean` goes in, a Delta table of Parquet files comes out.
+//!
+//! ```text
+//! <s>.clean ──► Sink (stage) ──► Lander: rows by day ──► Encoder: Parquet ──► object store
+//!                                   │   (≤ 64 MB)                               ▲
+//!                                   └──► Table: one commit of files + offsets ──┘
+//! ```
+//!
+//! Follow an event: [`Sink`] decodes its message, [`Lander`] drops it if it has landed before and keeps it by the
+//! day of its event time, [`roll`](roll::roll) decides when files close, [`encode`] makes them, and [`table`] commits
+//! them together with the offsets that they cover. The sink never opens a sealed cell, never updates a row and
+//! never deletes one.
+
+mod config;
+pub mod day;
+pub mod encode;
+mod error;
+pub mod lake;
+pub mod lander;
+pub mod roll;
+mod signals;
+mod stage;
+pub mod table;
+
+use std::process::ExitCode;
+
+use schemas::topics::Topics;
+use schemas::{Columns, Contract};
+use worker::{Broker, Context, Fault, Inputs};
+
+pub use config::{Args, EXAMPLES};
+pub use error::SinkError;
+pub use lander::{Covers, Landed, Lander, Source};
+pub use roll::Limits;
+pub use signals::Signals;
+pub use stage::Sink;
+
+/// Runs the sink from its options to its exit code.
+pub fn run(args: &Args) -> ExitCode {
+    // Two providers are in this tree, and rustls picks none by itself; a second call changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (lake, buffer_bytes_max) = (args.lake.clone(), args.buffer_mb * 1_000_000);
+    worker::process("sink", &args.worker, |context| async move {
+        let stage = build(&context, &lake, buffer_bytes_max)
+            .await
+            .map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+        let topics = Topics::of(&context.contract.stream.name);
+        let group = format!("{}-sink", context.contract.stream.name);
+        let inputs = Inputs {
+            group: &group,
+            topics: &[&topics.clean],
+        };
+        worker::run(stage, &context.kafka, inputs, &context).await
+    })
+}
+
+/// Builds the stage.
+///
+/// # Errors
+/// [`SinkError`] if the broker does not know the raw topic or the lake cannot be opened.
+pub async fn build(
+    context: &Context,
+    lake: &str,
+    buffer_bytes_max: u64,
+) -> Result<Sink, SinkError> {
+    let contract = &context.contract;
+    let topics = Topics::of(&contract.stream.name);
+    let raw = context.kafka.topic(&topics.raw).await?;
+    let columns = Columns::of(contract);
+    let log = lake::open(lake, &contract.stream.name)?;
+    let signals = Signals::new(&context.telemetry.instruments("sink"));
+    let limits = limits(contract, buffer_bytes_max);
+    let lander = Lander::open(log, &contract.stream.name, &columns, limits, signals).await?;
+    Ok(Sink::new(lander, contract, &columns, raw.id))
+}
+
+/// Returns when files close, by the contract and the memory that there is.
+pub fn limits(contract: &Contract, buffer_bytes_max: u64) -> Limits {
+    Limits {
+        file_bytes_max: contract.lake.file_bytes_max,
+        record_age_max: contract.lake.record_age_max,
+        buffer_bytes_max,
+    }
+}

@@ -1,0 +1,72 @@
+//! The object store behind the lake: a folder, S3, Google Cloud Storage or Azure.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use deltalake_core::DeltaResult;
+use deltalake_core::logstore::{
+    LogStore, LogStoreFactory, LogStoreRef, ObjectStoreRef, StorageConfig, default_logstore,
+    logstore_factories, logstore_with,
+};
+use url::Url;
+
+use crate::error::SinkError;
+
+/// Opens the store of one table below a lake.
+///
+/// Cloud stores must put a commit only if no other is there yet; all of them do so by now.
+///
+/// # Errors
+/// [`SinkError::Lake`] if the lake is neither a folder that can be made nor a URL that a store answers to.
+pub fn open(lake: &str, table: &str) -> Result<LogStoreRef, SinkError> {
+    let refuse = |reason: String| SinkError::Lake {
+        lake: lake.to_owned(),
+        reason,
+    };
+    let mut url = match lake.contains("://") {
+        true => Url::parse(lake).map_err(|error| refuse(error.to_string()))?,
+        false => folder(Path::new(lake)).map_err(refuse)?,
+    };
+    url.path_segments_mut()
+        .map_err(|()| refuse("it has no path".to_owned()))?
+        .pop_if_empty()
+        .push(table)
+        .push("");
+    // object_store knows its options by the lower-case names of the variables.
+    let environment = std::env::vars().map(|(name, value)| (name.to_lowercase(), value));
+    let (store, _) = object_store::parse_url_opts(&url, environment)
+        .map_err(|error| refuse(error.to_string()))?;
+    let scheme =
+        Url::parse(&format!("{}://", url.scheme())).map_err(|error| refuse(error.to_string()))?;
+    logstore_factories()
+        .entry(scheme)
+        .or_insert_with(|| Arc::new(PlainLog));
+    logstore_with(Arc::new(store), &url, StorageConfig::default())
+        .map_err(|error| refuse(error.to_string()))
+}
+
+fn folder(path: &Path) -> Result<Url, String> {
+    let made = std::fs::create_dir_all(path).and_then(|()| path.canonicalize());
+    let path = made.map_err(|error| error.to_string())?;
+    Url::from_directory_path(&path).map_err(|()| "it is no absolute path".to_owned())
+}
+
+/// A log whose commits are put if absent, for schemes that deltalake-core leaves to other crates.
+struct PlainLog;
+
+impl LogStoreFactory for PlainLog {
+    fn with_options(
+        &self,
+        prefixed_store: ObjectStoreRef,
+        root_store: ObjectStoreRef,
+        location: &Url,
+        options: &StorageConfig,
+    ) -> DeltaResult<Arc<dyn LogStore>> {
+        Ok(default_logstore(
+            prefixed_store,
+            root_store,
+            location,
+            options,
+        ))
+    }
+}
