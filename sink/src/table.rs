@@ -206,10 +206,14 @@ impl Table {
         let entry = entry
             .map_err(|source| self.failed("read", source))?
             .unwrap_or_default();
-        for line in entry
+        let lines = entry
             .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-        {
+            .filter(|line| !line.is_empty());
+        // The store has refused this number, so there must be something; else the log would get a hole.
+        if lines.clone().next().is_none() {
+            return Err(SinkError::Changed { version });
+        }
+        for line in lines {
             let action: Value =
                 serde_json::from_slice(line).map_err(|_| SinkError::Changed { version })?;
             if action.get("metaData").is_some() || action.get("protocol").is_some() {
