@@ -51,6 +51,10 @@ pub(super) fn encode(space: &mut FeatureSpace, batch: &RecordBatch, rows: &mut R
         hashes,
     } = space;
     let len = batch.num_rows();
+    if len == 0 {
+        // A span of which every event was dead: there is no first row to write to.
+        return;
+    }
     let (ids, numbers) = rows.grow(len);
     for (at, slot) in slots.iter().enumerate() {
         let (before, rest) = hashes.split_at_mut(at);

@@ -152,6 +152,16 @@ fn encode(contract: &Contract) -> (FeatureSpace, Rows) {
 }
 
 #[test]
+fn a_batch_without_events_adds_no_rows() {
+    let contract = contract();
+    let (mut space, mut rows) = encode(&contract);
+    space
+        .encode(&batch(&contract).slice(0, 0), &mut rows)
+        .unwrap();
+    assert_eq!(rows.len(), 2);
+}
+
+#[test]
 fn published_ids_never_change() {
     let (space, rows) = encode(&contract());
     let line = |(slot, name): (usize, &str)| {
