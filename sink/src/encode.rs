@@ -2,7 +2,8 @@
 //!
 //! Encodings follow the data. Columns of few distinct values get a dictionary; the others none, for it would cost more
 //! time than it saves space. Offsets and times are delta-packed. Sealed cells are noise: no dictionary, statistics
-//! or compression for them.
+//! or compression for them. The rest is compressed with zstd; in small files only what has neither dictionary
+//! nor packing, since setting the compressor up costs more there than it saves.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow_select::concat::concat_batches;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
 use parquet::schema::types::ColumnPath;
@@ -34,6 +36,9 @@ const SAMPLE_ROWS: usize = 2048;
 const ROWS_PER_VALUE_MIN: usize = 8;
 /// Batches below this size are put together before they are written.
 const BATCH_ROWS_MIN: usize = 512;
+
+/// Files below this size are small.
+const LARGE_FILE_ROWS_MIN: usize = 8192;
 
 /// Rows of one source partition.
 #[derive(Clone, Debug)]
@@ -61,7 +66,9 @@ pub struct File {
 pub struct Encoder {
     schema: SchemaRef,
     sealed: Vec<bool>,
-    properties: WriterPropertiesPtr,
+    /// How small files are written, and large ones.
+    small: WriterPropertiesPtr,
+    large: WriterPropertiesPtr,
 }
 
 impl Encoder {
@@ -85,11 +92,13 @@ impl Encoder {
         for column in columns.fields() {
             sealed[OWN_COLUMNS + column.at] = column.role == ColumnRole::Sealed;
         }
-        let properties = properties(&schema, &sealed, &|_| false);
+        let small = properties(&schema, &sealed, &|_| false, true);
+        let large = properties(&schema, &sealed, &|_| false, false);
         Encoder {
             schema,
             sealed,
-            properties,
+            small,
+            large,
         }
     }
 
@@ -106,7 +115,8 @@ impl Encoder {
         let sample = self.lake_batch(sample)?;
         let sample = sample.slice(0, sample.num_rows().min(SAMPLE_ROWS));
         let few = |at: usize| has_few_values(sample.column(at));
-        self.properties = properties(&self.schema, &self.sealed, &few);
+        self.small = properties(&self.schema, &self.sealed, &few, true);
+        self.large = properties(&self.schema, &self.sealed, &few, false);
         Ok(())
     }
 
@@ -123,9 +133,16 @@ impl Encoder {
             event_time: (i64::MAX, i64::MIN),
             source_offset: (i64::MAX, i64::MIN),
         };
-        let properties = WriterProperties::clone(&self.properties);
+        let properties = if rows < LARGE_FILE_ROWS_MIN {
+            &self.small
+        } else {
+            &self.large
+        };
+        let options = ArrowWriterOptions::new()
+            .with_properties(WriterProperties::clone(properties))
+            .with_skip_arrow_metadata(true);
         let mut writer =
-            ArrowWriter::try_new(&mut file.bytes, self.schema.clone(), Some(properties))?;
+            ArrowWriter::try_new_with_options(&mut file.bytes, self.schema.clone(), options)?;
         let small = rows / batches < BATCH_ROWS_MIN;
         let mut gathered = Vec::new();
         for piece in pieces {
@@ -190,6 +207,7 @@ fn properties(
     schema: &Schema,
     sealed: &[bool],
     few: &dyn Fn(usize) -> bool,
+    small: bool,
 ) -> WriterPropertiesPtr {
     let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd"));
     let mut properties = WriterProperties::builder()
@@ -199,17 +217,22 @@ fn properties(
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_offset_index_disabled(true);
     for (at, field) in schema.fields().iter().enumerate() {
-        let path = ColumnPath::from(field.name().as_str());
-        if sealed[at] {
-            properties = properties
-                .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
-                .set_column_statistics_enabled(path, EnabledStatistics::None);
-        } else if at < OWN_COLUMNS || few(at) {
-            properties = properties.set_column_dictionary_enabled(path, true);
-        } else if matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(..)) {
-            properties = properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
-        } else if field.name() == system::TRACE_PARENT {
-            properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
+        let path = || ColumnPath::from(field.name().as_str());
+        let has_dictionary = !sealed[at] && (at < OWN_COLUMNS || few(at));
+        let is_packed = !has_dictionary
+            && matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(..));
+        let is_plain = !has_dictionary && !is_packed && field.data_type() != &DataType::Boolean;
+        if has_dictionary {
+            properties = properties.set_column_dictionary_enabled(path(), true);
+        }
+        if is_packed {
+            properties = properties.set_column_encoding(path(), Encoding::DELTA_BINARY_PACKED);
+        }
+        if sealed[at] || (small && !is_plain) {
+            properties = properties.set_column_compression(path(), Compression::UNCOMPRESSED);
+        }
+        if sealed[at] || field.name() == system::TRACE_PARENT {
+            properties = properties.set_column_statistics_enabled(path(), EnabledStatistics::None);
         }
     }
     Arc::new(properties.build())
