@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use schemas::topics::Topics;
 use seal::{FileKeyStore, KeyFile, StreamId, StreamKeys};
-use worker::{Broker, Context, Fault, Inputs};
+use worker::{Context, Fault, Inputs};
 
 pub use config::{Args, EXAMPLES};
 pub use error::IngestError;
@@ -49,7 +49,12 @@ pub fn run(args: &Args) -> ExitCode {
 async fn work(args: Args, context: Context) -> Result<(), Box<dyn Fault>> {
     let topics = Topics::of(&context.contract.stream.name);
     let keys = keys(&args, &context).map_err(boxed)?;
-    let stage = Ingester::build(&context, context.kafka.clone(), keys)
+    let (instruments, traces) = (
+        context.telemetry.instruments("ingest"),
+        context.telemetry.traces("ingest"),
+    );
+    let (contract, kafka) = (context.contract.clone(), context.kafka.clone());
+    let stage = Ingester::build(contract, kafka, keys, &instruments, traces)
         .await
         .map_err(boxed)?;
     let group = format!("{}.ingest", context.contract.stream.name);
@@ -78,21 +83,4 @@ fn keys(args: &Args, context: &Context) -> Result<StreamKeys, IngestError> {
         Arc::new(ring),
         Arc::new(store),
     )?)
-}
-
-/// Finds a topic that must have the partitions of the raw one.
-async fn same_partitions<B: Broker>(
-    broker: &B,
-    name: &str,
-    partitions: i32,
-) -> Result<(), IngestError> {
-    let found = broker.topic(name).await?.partitions;
-    if found == partitions {
-        return Ok(());
-    }
-    Err(IngestError::Partitions {
-        topic: name.to_owned(),
-        found,
-        raw: partitions,
-    })
 }

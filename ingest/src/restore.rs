@@ -64,7 +64,7 @@ impl<B: Broker> Restorer<'_, B> {
                     },
                 )
                 .await?;
-            restored.memory = cleaner.fresh_memory();
+            (restored.next, restored.memory) = (None, cleaner.fresh_memory());
             let full = self.replay(&tail, clean, &mut restored)?;
             if full || low == ends.low {
                 break;

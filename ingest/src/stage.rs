@@ -9,8 +9,8 @@ use schemas::dead::{self, header};
 use schemas::topics::Topics;
 use schemas::{Contract, Digest, Offset, Partition, SourceCoordinates, TopicId};
 use seal::StreamKeys;
-use telemetry::{Traces, names};
-use worker::{Batch, Broker, Context, Lane, Outgoing, Record, Stage, Start, TopicPartition};
+use telemetry::{Instruments, Traces, names};
+use worker::{Batch, Broker, Lane, Outgoing, Record, Stage, Start, TopicPartition};
 
 use crate::clean::{Clean, Cleaner, Memory, Rejection};
 use crate::columns::{ColumnWriter, ColumnsError};
@@ -66,27 +66,28 @@ impl<B: Broker> Ingester<B> {
     /// # Errors
     /// [`IngestError`] if a topic is missing or does not have the raw one's partitions, or a key does not open.
     pub async fn build(
-        context: &Context,
+        contract: Arc<Contract>,
         broker: B,
         keys: StreamKeys,
+        instruments: &Instruments,
+        traces: Traces,
     ) -> Result<Ingester<B>, IngestError> {
-        let contract = context.contract.clone();
         let topics = Topics::of(&contract.stream.name);
         let raw = broker.topic(&topics.raw).await?;
-        crate::same_partitions(&broker, &topics.clean, raw.partitions).await?;
-        crate::same_partitions(&broker, &topics.dead, raw.partitions).await?;
+        same_partitions(&broker, &topics.clean, raw.partitions).await?;
+        same_partitions(&broker, &topics.dead, raw.partitions).await?;
         let writer = Writer {
             columns: ColumnWriter::new(&contract, keys)?,
             encoder: CleanEncoder::default(),
             topic_id: raw.id,
-            digest: context.digest,
+            digest: contract.digest(),
             field_names: contract
                 .fields
                 .iter()
                 .map(|field| field.name.clone())
                 .collect(),
-            signals: Signals::new(&context.telemetry.instruments("ingest"), &contract),
-            traces: context.telemetry.traces("ingest"),
+            signals: Signals::new(instruments, &contract),
+            traces,
         };
         let cleaner = Cleaner::new(&contract);
         Ok(Ingester {
@@ -98,6 +99,23 @@ impl<B: Broker> Ingester<B> {
             partitions: HashMap::new(),
         })
     }
+}
+
+/// Finds a topic that must have the partitions of the raw one.
+async fn same_partitions<B: Broker>(
+    broker: &B,
+    name: &str,
+    partitions: i32,
+) -> Result<(), IngestError> {
+    let found = broker.topic(name).await?.partitions;
+    if found == partitions {
+        return Ok(());
+    }
+    Err(IngestError::Partitions {
+        topic: name.to_owned(),
+        found,
+        raw: partitions,
+    })
 }
 
 impl<B: Broker> Stage for Ingester<B> {

@@ -19,6 +19,7 @@ mod batch;
 mod broker;
 mod health;
 mod kafka;
+mod memory;
 mod process;
 mod run;
 mod signals;
@@ -33,6 +34,7 @@ pub use broker::{
 };
 pub use health::Health;
 pub use kafka::{Kafka, KafkaLane};
+pub use memory::{Memory, MemoryLane};
 pub use process::{Context, EXIT_FAILED, EXIT_USAGE, process};
 pub use run::{Inputs, run};
 pub use stage::{Fault, Next, Stage};

@@ -33,6 +33,9 @@ const BATCH_RECORDS_MAX: usize = 2048;
 /// How long a poll waits when nothing is there: how quickly commits and shutdowns are seen.
 const POLL_WAIT: Duration = Duration::from_millis(50);
 
+/// How long giving partitions up may take.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
+
 /// How often the ends of the logs are reported.
 const HIGH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -79,7 +82,8 @@ fn consumer_config(config: &ClientConfig, group: &str) -> ClientConfig {
         ("fetch.message.max.bytes", "1048576"),
         ("queued.max.messages.kbytes", "16384"),
         ("fetch.max.bytes", "16777216"),
-        ("session.timeout.ms", "10000"),
+        ("session.timeout.ms", "6000"),
+        ("heartbeat.interval.ms", "1500"),
         ("max.poll.interval.ms", "300000"),
         ("allow.auto.create.topics", "false"),
         ("topic.metadata.refresh.fast.interval.ms", "100"),
@@ -229,12 +233,27 @@ impl Poller {
                     commit(&self.consumer, offsets, mode);
                 }
                 Err(TryRecvError::Empty) => {}
-                // The stage has drained and gone; dropping the consumer leaves the group.
-                Err(TryRecvError::Disconnected) => return,
+                // The stage has drained and gone.
+                Err(TryRecvError::Disconnected) => return self.leave(),
             }
             if self.round().is_err() {
                 return;
             }
+        }
+    }
+
+    /// Leaves the group. Dropping a consumer in the midst of a rebalance can hang librdkafka for ever, so the
+    /// partitions are given up first.
+    fn leave(self) {
+        self.consumer.unsubscribe();
+        let deadline = Instant::now() + LEAVE_MAX;
+        while Instant::now() < deadline {
+            match self.consumer.assignment() {
+                Ok(assignment) if 0 < assignment.count() => {}
+                _ => return,
+            }
+            // Records that still come are for whoever reads next.
+            let _ = self.consumer.poll(POLL_WAIT);
         }
     }
 
