@@ -22,6 +22,9 @@ use crate::journal::Journal;
 /// Pairs that are learned in one go; how many makes no difference to what is learned.
 const MICRO_BATCH: usize = 256;
 
+/// Events or labels ahead of the one being taken that the join is told of.
+const AHEAD: usize = 8;
+
 /// Labels of the window of recent quality.
 const RECENT_LABELS: u64 = 10_000;
 
@@ -135,6 +138,9 @@ impl Fitter {
             let offset = Offset(part.offsets[at]);
             if through < offset {
                 break;
+            }
+            if let Some(next) = part.ids.get(at + AHEAD) {
+                self.join.fetch(*next);
             }
             let before = self.pairs.len();
             self.one(part, at);

@@ -7,16 +7,15 @@
 //! partitions are apart in stream time is an accident of reading, and in a catch-up such a rule would lose labels.
 //! What has waited longest leaves when its room is needed.
 
+mod index;
 mod slots;
-
-use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
 
 use learn::features::{Layout, Row, Rows};
 use learn::learners::Label;
 use linfa::DatasetBase;
 
-use self::slots::{IdHasher, Slots};
+use self::index::{Index, Place, SLOT_MAX};
+use self::slots::Slots;
 
 /// XXH3-128 of an event's id: it is on disk in every checkpoint, and never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +27,9 @@ impl EventId {
         EventId(xxhash_rust::xxh3::xxh3_128(text))
     }
 }
+
+/// Settled events ahead of the one to be forgotten whose entries are fetched into the cache.
+const AHEAD: usize = 8;
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,79 +119,83 @@ pub struct KnownLabel {
     pub time: i64,
 }
 
-/// Where an id is.
-#[derive(Clone, Copy, Debug)]
-enum Place {
-    /// The event waits in this slot.
-    Event(u32),
-    /// The label waits in this slot.
-    Label(u32),
-    /// The event had its label.
-    Settled,
-}
-
 /// Everything that waits.
 #[derive(Debug)]
 pub struct Join {
     limits: Limits,
-    index: HashMap<EventId, Place, BuildHasherDefault<IdHasher>>,
+    index: Index,
     events: Slots,
     rows: Rows,
     times: Vec<i64>,
     early: Slots,
     labels: Vec<KnownLabel>,
     /// The last events that had their label, as many as may wait.
-    settled: VecDeque<EventId>,
+    settled: Vec<EventId>,
+    /// Where the oldest of them is, once there are so many.
+    settled_first: usize,
     tally: Tally,
 }
 
 impl Join {
     /// Makes an empty join.
     pub fn new(limits: Limits, layout: Layout) -> Join {
+        let within = |max: usize| max.clamp(1, SLOT_MAX);
+        let limits = Limits {
+            events_max: within(limits.events_max),
+            labels_max: within(limits.labels_max),
+            ..limits
+        };
         Join {
             limits,
-            index: HashMap::default(),
+            index: Index::new(),
             events: Slots::new(limits.events_max),
             rows: Rows::new(layout),
             times: Vec::new(),
             early: Slots::new(limits.labels_max),
             labels: Vec::new(),
-            settled: VecDeque::new(),
+            settled: Vec::new(),
+            settled_first: 0,
             tally: Tally::default(),
         }
+    }
+
+    /// Says that an event or label will be taken soon.
+    #[inline]
+    pub fn fetch(&self, id: EventId) {
+        self.index.fetch(id);
     }
 
     /// Takes an event: it meets the label that waits for it, or waits itself.
     pub fn event(&mut self, id: EventId, time: i64, row: Row<'_>, pairs: &mut Pairs) {
         self.tally.events += 1;
-        match self.index.get(&id).copied() {
+        match self.find(id) {
             Some(Place::Label(slot)) => {
-                self.early.remove(slot);
                 let label = self.labels[slot as usize];
                 if self.in_time(time, label) {
                     pairs.push(row, time, label);
                 }
-                self.settle(id);
+                self.settle(id, Place::Label(slot));
+                self.early.remove(slot);
             }
             // A second event of this id, which got past the window of `ingest`.
-            Some(Place::Event(_) | Place::Settled) => {}
+            Some(Place::Event(_) | Place::Settled(_)) => {}
             None => self.wait(id, time, row),
         }
     }
 
     /// Takes a label: it meets the event that waits for it, or waits itself.
     pub fn label(&mut self, id: EventId, label: KnownLabel, pairs: &mut Pairs) {
-        match self.index.get(&id).copied() {
+        match self.find(id) {
             Some(Place::Event(slot)) => {
-                self.events.remove(slot);
                 self.tally.joined += 1;
                 let (row, time) = (slot as usize, self.times[slot as usize]);
                 if self.in_time(time, label) {
                     pairs.push(self.rows.row(row), time, label);
                 }
-                self.settle(id);
+                self.settle(id, Place::Event(slot));
+                self.events.remove(slot);
             }
-            Some(Place::Label(_) | Place::Settled) => self.tally.duplicate += 1,
+            Some(Place::Label(_) | Place::Settled(_)) => self.tally.duplicate += 1,
             None => {
                 self.tally.early += 1;
                 self.wait_for_event(id, label);
@@ -225,28 +231,30 @@ impl Join {
     }
 
     /// Returns the last events that had their label, the oldest first.
-    pub fn settled(&self) -> impl ExactSizeIterator<Item = EventId> {
-        self.settled.iter().copied()
+    pub fn settled(&self) -> impl Iterator<Item = EventId> {
+        let (newer, older) = self.settled.split_at(self.settled_first);
+        older.iter().chain(newer).copied()
     }
 
     /// Lets an event wait that [`Join::waiting`] returned.
     pub fn restore_event(&mut self, id: EventId, time: i64, row: Row<'_>) {
-        if !self.index.contains_key(&id) {
+        if self.find(id).is_none() {
             self.wait(id, time, row);
         }
     }
 
     /// Lets a label wait that [`Join::early`] returned.
     pub fn restore_label(&mut self, id: EventId, label: KnownLabel) {
-        if !self.index.contains_key(&id) {
+        if self.find(id).is_none() {
             self.wait_for_event(id, label);
         }
     }
 
     /// Remembers an event that [`Join::settled`] returned.
     pub fn restore_settled(&mut self, id: EventId) {
-        if !self.index.contains_key(&id) {
-            self.settle(id);
+        if self.find(id).is_none() {
+            let place = self.remember(id);
+            self.index.insert(id, place);
         }
     }
 
@@ -263,7 +271,7 @@ impl Join {
     fn wait(&mut self, id: EventId, time: i64, row: Row<'_>) {
         let (slot, oldest) = self.events.insert(id);
         if let Some(oldest) = oldest {
-            self.index.remove(&oldest);
+            self.index.remove(oldest, Place::Event(slot));
             self.tally.crowded_out += 1;
         }
         if slot as usize == self.times.len() {
@@ -279,7 +287,7 @@ impl Join {
     fn wait_for_event(&mut self, id: EventId, label: KnownLabel) {
         let (slot, oldest) = self.early.insert(id);
         if let Some(oldest) = oldest {
-            self.index.remove(&oldest);
+            self.index.remove(oldest, Place::Label(slot));
             self.tally.unknown += 1;
         }
         if slot as usize == self.labels.len() {
@@ -290,14 +298,36 @@ impl Join {
         self.index.insert(id, Place::Label(slot));
     }
 
-    fn settle(&mut self, id: EventId) {
-        self.index.insert(id, Place::Settled);
-        if self.limits.events_max <= self.settled.len()
-            && let Some(oldest) = self.settled.pop_front()
-        {
-            self.index.remove(&oldest);
+    /// Notes that an event has had its label.
+    fn settle(&mut self, id: EventId, waited: Place) {
+        let place = self.remember(id);
+        self.index.replace(id, waited, place);
+    }
+
+    /// Remembers a settled event in the place of the oldest.
+    fn remember(&mut self, id: EventId) -> Place {
+        if self.settled.len() < self.limits.events_max {
+            self.settled.push(id);
+            return Place::Settled(self.settled.len() as u32 - 1);
         }
-        self.settled.push_back(id);
+        let at = self.settled_first;
+        self.settled_first = (at + 1) % self.settled.len();
+        let place = Place::Settled(at as u32);
+        self.index.remove(self.settled[at], place);
+        self.settled[at] = id;
+        if let Some(next) = self.settled.get(at + AHEAD) {
+            self.index.fetch(*next);
+        }
+        place
+    }
+
+    #[inline]
+    fn find(&self, id: EventId) -> Option<Place> {
+        self.index.find(id, |place| match place {
+            Place::Event(slot) => self.events.id(slot) == id,
+            Place::Label(slot) => self.early.id(slot) == id,
+            Place::Settled(slot) => self.settled[slot as usize] == id,
+        })
     }
 }
 

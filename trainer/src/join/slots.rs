@@ -1,29 +1,8 @@
 //! Numbered places for a bounded number of ids, of which the oldest can be found.
 
 use std::collections::VecDeque;
-use std::hash::Hasher;
 
 use super::EventId;
-
-/// Hashes an id that is a hash already.
-#[derive(Debug, Default)]
-pub(super) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u128(&mut self, id: u128) {
-        self.0 = id as u64;
-    }
-}
 
 /// Entries of the order that may be stale beyond as many as there are ids.
 const STALE_MAX: usize = 1024;
@@ -58,6 +37,12 @@ impl Slots {
 
     pub fn len(&self) -> usize {
         self.ids.len() - self.free.len()
+    }
+
+    /// Returns whose a place is, or was last.
+    #[inline]
+    pub fn id(&self, slot: u32) -> EventId {
+        self.ids[slot as usize]
     }
 
     /// Gives an id a place, if need be that of the oldest id, which is returned.
