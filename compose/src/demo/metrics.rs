@@ -31,26 +31,7 @@ struct Sample {
 impl Page {
     /// Fetches the page of the worker whose address is in a file; `None` while it has none or does not answer.
     pub fn fetch(address_file: &Path) -> Option<Page> {
-        let address: SocketAddr = std::fs::read_to_string(address_file)
-            .ok()?
-            .trim()
-            .parse()
-            .ok()?;
-        let mut stream = TcpStream::connect_timeout(&address, DEADLINE).ok()?;
-        stream.set_read_timeout(Some(DEADLINE)).ok()?;
-        stream.set_write_timeout(Some(DEADLINE)).ok()?;
-        // HTTP/1.0: the answer comes whole and ends with the connection.
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream
-            .take(PAGE_BYTES_MAX)
-            .read_to_string(&mut answer)
-            .ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        head.lines()
-            .next()?
-            .contains(" 200 ")
-            .then(|| Page::parse(body))
+        get(address_file, "/metrics").map(|body| Page::parse(&body))
     }
 
     /// Reads Prometheus' text format; lines that are not samples are left out.
@@ -98,6 +79,35 @@ impl Page {
         };
         self.samples.iter().filter(is)
     }
+}
+
+/// Says whether the worker whose address is in a file has its partitions and is ready to work.
+pub fn is_ready(address_file: &Path) -> bool {
+    get(address_file, "/readyz").is_some()
+}
+
+/// Gets a page's body; `None` unless the answer is 200.
+fn get(address_file: &Path, path: &str) -> Option<String> {
+    let address: SocketAddr = std::fs::read_to_string(address_file)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, DEADLINE).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).ok()?;
+    stream.set_write_timeout(Some(DEADLINE)).ok()?;
+    // HTTP/1.0: the answer comes whole and ends with the connection.
+    stream
+        .write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())
+        .ok()?;
+    let mut answer = String::new();
+    stream
+        .take(PAGE_BYTES_MAX)
+        .read_to_string(&mut answer)
+        .ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let is_good = head.lines().next()?.contains(" 200 ");
+    is_good.then(|| body.to_owned())
 }
 
 fn sample(line: &str) -> Option<Sample> {

@@ -19,6 +19,7 @@ mod observer;
 mod outcome;
 mod quality;
 mod run;
+mod watch;
 
 pub use histogram::Histogram;
 pub use lake::Landed;

@@ -40,6 +40,8 @@ struct Fate {
 pub struct Observed {
     /// Events in clean batches, each raw offset once.
     pub clean: u64,
+    /// Messages that those events came in.
+    pub clean_messages: u64,
     /// Dead letters by reason, each raw offset once.
     pub dead: BTreeMap<Reason, u64>,
     /// Scores, each raw offset once.
@@ -266,6 +268,7 @@ impl Join {
                 None => observed.unreadable += 1,
             };
         }
+        observed.clean_messages += 1;
         let header = CleanHeader::from_headers(headers.iter().copied());
         match header.and_then(|header| Ok((header.partition, self.decoder.decode(payload)?))) {
             Ok((partition, batch)) => {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::svg::{self, Axis, Scale, Series, escape};
 use super::{duration, section};
 use crate::demo::{Look, Outcome, Step};
+use crate::produce::render::civil_from_days;
 use crate::text;
 
 /// How good the scores were.
@@ -12,15 +13,10 @@ pub(super) fn quality(page: &mut String, outcome: &Outcome) {
     let Some(quality) = &outcome.quality else {
         return;
     };
-    let date = |micros: f64| {
-        text::moment(micros as i64)
-            .chars()
-            .take(10)
-            .collect::<String>()
-    };
+    let date = |micros: f64| month_and_day(micros as i64);
     let plain = |value: f64| format!("{value:.2}");
     let x = Axis {
-        scale: Scale::Linear,
+        scale: Scale::Time,
         range: None,
         mark: &date,
     };
@@ -344,4 +340,18 @@ pub(super) fn next(page: &mut String, steps: &[Step]) {
         "commands that work as they stand, on what this run left behind",
         &body,
     );
+}
+
+/// Writes a date: `Jan` for the first of a month, else `Jan 5`.
+fn month_and_day(micros: i64) -> String {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let (_, month, day) = civil_from_days(micros.div_euclid(86_400_000_000));
+    let month = MONTHS[(month as usize).clamp(1, 12) - 1];
+    if day == 1 {
+        month.to_owned()
+    } else {
+        format!("{month} {day}")
+    }
 }

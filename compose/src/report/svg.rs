@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::produce::render::civil_from_days;
+
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 64.0;
@@ -18,6 +20,8 @@ pub enum Scale {
     Linear,
     /// By powers of ten; values must be above 0.
     Log,
+    /// Evenly, in microseconds since 1970, with marks at the beginnings of months or days.
+    Time,
 }
 
 /// An axis.
@@ -108,7 +112,7 @@ pub fn calibration(title: &str, points: &[(f64, f64, u64)]) -> String {
 pub fn bars(title: &str, rows: &[(String, f64, String)]) -> String {
     const ROW: f64 = 26.0;
     const NAMES: f64 = 150.0;
-    const VALUES: f64 = 110.0;
+    const VALUES: f64 = 150.0;
     let height = ROW * rows.len().max(1) as f64 + 8.0;
     let most = rows
         .iter()
@@ -155,8 +159,7 @@ struct Map {
 
 impl Map {
     fn new(axis: &Axis<'_>, values: impl Iterator<Item = f64>, edges: (f64, f64)) -> Map {
-        let usable =
-            |value: &f64| value.is_finite() && (axis.scale == Scale::Linear || 0.0 < *value);
+        let usable = |value: &f64| value.is_finite() && (axis.scale != Scale::Log || 0.0 < *value);
         let found = values
             .filter(usable)
             .fold(None, |range: Option<(f64, f64)>, value| {
@@ -166,8 +169,8 @@ impl Map {
             });
         let (mut low, mut high) = axis.range.or(found).unwrap_or((0.0, 1.0));
         if axis.scale == Scale::Log {
-            low = 10_f64.powf(low.max(1e-9).log10().floor());
-            high = 10_f64.powf(high.max(1e-9).log10().ceil());
+            low = round_up(low.max(1e-9) / 1.0001, -1);
+            high = round_up(high.max(1e-9), 0);
         }
         if high <= low {
             high = if axis.scale == Scale::Log {
@@ -186,19 +189,27 @@ impl Map {
 
     fn place(&self, value: f64) -> f64 {
         let share = match self.scale {
-            Scale::Linear => (value - self.low) / (self.high - self.low),
+            Scale::Linear | Scale::Time => (value - self.low) / (self.high - self.low),
             Scale::Log => (value.max(self.low) / self.low).log10() / (self.high / self.low).log10(),
         };
         self.edges.0 + (self.edges.1 - self.edges.0) * share.clamp(0.0, 1.0)
     }
 
     fn marks(&self) -> Vec<f64> {
+        if self.scale == Scale::Time {
+            return time_marks(self.low, self.high);
+        }
         if self.scale == Scale::Log {
-            let (first, last) = (
-                self.low.log10().round() as i32,
-                self.high.log10().round() as i32,
-            );
-            return (first..=last).map(|power| 10_f64.powi(power)).collect();
+            let all = || std::iter::successors(Some(self.low), |mark| Some(round_up(*mark, 1)));
+            let within = |mark: &f64| *mark <= self.high * 1.0001;
+            let is_power = |mark: &f64| (mark.log10() - mark.log10().round()).abs() < 1e-6;
+            let fine: Vec<f64> = all().take_while(within).take(MARKS * 10).collect();
+            let coarse = || fine.iter().copied().filter(is_power).collect();
+            return if fine.len() <= 2 * MARKS {
+                fine
+            } else {
+                coarse()
+            };
         }
         let rough = (self.high - self.low) / MARKS as f64;
         let unit = 10_f64.powf(rough.log10().floor());
@@ -213,6 +224,40 @@ impl Map {
             .take_while(|mark| *mark <= self.high + step * 1e-9)
             .collect()
     }
+}
+
+/// Returns the first of 1, 2, 5, 10, 20, … that is not below a value, or one some places beside it.
+fn round_up(value: f64, beside: i32) -> f64 {
+    const STEPS: [f64; 3] = [1.0, 2.0, 5.0];
+    let power = value.log10().floor() as i32;
+    let unit = 10_f64.powi(power);
+    let at = STEPS
+        .iter()
+        .position(|step| value <= step * unit * 1.000_001)
+        .unwrap_or(STEPS.len());
+    let place = power * 3 + at as i32 + beside;
+    STEPS[place.rem_euclid(3) as usize] * 10_f64.powi(place.div_euclid(3))
+}
+
+/// Returns the beginnings of months, or of days if there are few months, as microseconds.
+fn time_marks(low: f64, high: f64) -> Vec<f64> {
+    const DAY: f64 = 86_400e6;
+    let (first, last) = ((low / DAY).ceil() as i64, (high / DAY).floor() as i64);
+    let days = first..=last.min(first.saturating_add(36_525));
+    let months: Vec<i64> = days
+        .clone()
+        .filter(|day| civil_from_days(*day).2 == 1)
+        .collect();
+    let days: Vec<i64> = if MARKS <= months.len() {
+        months
+    } else {
+        days.collect()
+    };
+    let every = days.len().div_ceil(2 * MARKS + 2).max(1);
+    days.into_iter()
+        .step_by(every)
+        .map(|day| day as f64 * DAY)
+        .collect()
 }
 
 fn open(title: &str, height: f64) -> String {
@@ -286,7 +331,12 @@ mod tests {
             marks(Scale::Linear, (0.0, 340_000.0)),
             [0.0, 100_000.0, 200_000.0, 300_000.0]
         );
-        assert_eq!(marks(Scale::Log, (0.3, 40.0)), [0.1, 1.0, 10.0, 100.0]);
+        assert_eq!(marks(Scale::Log, (0.3, 40.0)).len(), 9, "0.2, 0.5, 1, … 50");
+        assert_eq!(marks(Scale::Log, (700.0, 1500.0)), [500.0, 1000.0, 2000.0]);
+        assert_eq!(marks(Scale::Log, (1e-3, 1e6)).len(), 10, "powers of ten");
+        let day = 86_400e6;
+        assert_eq!(marks(Scale::Time, (0.0, 9.0 * day)).len(), 10);
+        assert_eq!(marks(Scale::Time, (0.0, 364.0 * day)).len(), 12, "months");
     }
 
     #[test]
