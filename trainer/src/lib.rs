@@ -39,7 +39,7 @@ use std::time::Duration;
 use schemas::Contract;
 use schemas::topics::Topics;
 use tracing::warn;
-use worker::{Context, Fault, Inputs, Store};
+use worker::{Context, Fault, Inputs, Kafka, Store};
 
 pub use config::{Args, EXAMPLES};
 pub use error::TrainerError;
@@ -47,6 +47,10 @@ pub use publish::Publisher;
 pub use replay::Replay;
 pub use shelf::Shelf;
 pub use stage::Trainer;
+
+/// Learning can wait a little where scoring cannot: a twentieth of a second, or until a fetch is worth its trip, for
+/// a fraction of the wake-ups. What the operator sets comes later and counts.
+const PATIENT: [&str; 2] = ["fetch.wait.max.ms=50", "fetch.min.bytes=131072"];
 
 /// How often a trainer that has nothing to learn says that it is alive.
 const IDLE_BEAT: Duration = Duration::from_secs(1);
@@ -77,7 +81,13 @@ async fn work(args: Args, context: Context) -> Result<(), Box<dyn Fault>> {
         group: &group,
         topics: &[&topics.clean, &topics.labels],
     };
-    worker::run(stage, &context.kafka, inputs, &context).await
+    let properties = PATIENT
+        .map(str::to_owned)
+        .into_iter()
+        .chain(args.worker.kafka);
+    let patient = Kafka::connect(&args.worker.brokers, &properties.collect::<Vec<_>>())
+        .map_err(|error| boxed(error.into()))?;
+    worker::run(stage, &patient, inputs, &context).await
 }
 
 /// Returns the name of the consumer group.
