@@ -27,7 +27,7 @@ pub enum SinkError {
         /// The table's URL.
         table: String,
         /// Why.
-        source: DeltaTableError,
+        source: Box<DeltaTableError>,
     },
     /// The table has a column that the contract says otherwise.
     #[error(
@@ -61,7 +61,7 @@ pub enum SinkError {
         /// The version.
         version: u64,
         /// Why.
-        source: TransactionError,
+        source: Box<TransactionError>,
     },
     /// Somebody else landed rows of a partition that this process took for its own.
     #[error(

@@ -232,14 +232,11 @@ impl Lander {
         }
         let began = Instant::now();
         let open = std::mem::take(&mut self.open);
-        if let Some(largest) = open.days.values().max_by_key(|day| day.bytes) {
-            if let Some(sample) = largest
-                .pieces
-                .iter()
-                .max_by_key(|piece| piece.rows.num_rows())
-            {
-                self.encoder.choose(sample)?;
-            }
+        let largest = open.days.values().max_by_key(|day| day.bytes);
+        let sample =
+            largest.and_then(|day| day.pieces.iter().max_by_key(|piece| piece.rows.num_rows()));
+        if let Some(sample) = sample {
+            self.encoder.choose(sample)?;
         }
         let (mut rows, mut bytes, mut files) = (0, 0, Vec::with_capacity(open.days.len()));
         for (day, open) in open.days {

@@ -157,7 +157,7 @@ impl Table {
             .get_bytes()
             .map_err(|source| SinkError::Commit {
                 version: self.version + 1,
-                source,
+                source: Box::new(source),
             })?;
         for _ in 0..ATTEMPTS_MAX {
             let version = self.version + 1;
@@ -177,7 +177,12 @@ impl Table {
                     return Ok(version);
                 }
                 Err(TransactionError::VersionAlreadyExists(_)) => self.read_others(version).await?,
-                Err(source) => return Err(SinkError::Commit { version, source }),
+                Err(source) => {
+                    return Err(SinkError::Commit {
+                        version,
+                        source: Box::new(source),
+                    });
+                }
             }
         }
         Err(SinkError::Contended {
@@ -278,7 +283,7 @@ impl Table {
         SinkError::Table {
             doing,
             table: self.log.root_url().to_string(),
-            source,
+            source: Box::new(source),
         }
     }
 }
