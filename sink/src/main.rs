@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Lands clean events in the lake: <stream>.clean in, a Delta table of Parquet files out.
+/// Lands clean events in the lake: `<stream>.clean` in, a Delta table of Parquet files out.
 #[derive(Parser)]
 #[command(name = "thalweg-sink", version, after_help = sink::EXAMPLES)]
 struct Cli {
