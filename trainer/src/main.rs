@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Learns online: <stream>.clean and <stream>.labels in, <stream>.model and checkpoints out.
+/// Learns online: STREAM.clean and STREAM.labels in, STREAM.model and checkpoints out.
 #[derive(Parser)]
 #[command(name = "thalweg-trainer", version, after_help = trainer::EXAMPLES)]
 struct Cli {

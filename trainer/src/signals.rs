@@ -1,5 +1,7 @@
 //! What `trainer` tells operators: one method per thing that happened.
 
+use std::sync::OnceLock;
+
 use learn::metrics::Summary;
 use opentelemetry::KeyValue;
 use schemas::ModelVersion;
@@ -39,6 +41,8 @@ pub(crate) struct Signals {
     version: Gauge<f64>,
     model_labels: Gauge<f64>,
     quality: Quality,
+    /// Set once the log says that there is too little room.
+    crowded: OnceLock<()>,
 }
 
 /// The gauges of quality.
@@ -67,6 +71,7 @@ impl Signals {
             version: instruments.gauge(names::MODEL_VERSION),
             model_labels: instruments.gauge(names::MODEL_LABELS),
             quality: Quality::new(instruments),
+            crowded: OnceLock::new(),
         }
     }
 
@@ -96,6 +101,16 @@ impl Signals {
         of(&self.expired, "cause", "late_label", late);
         of(&self.expired, "cause", "crowded_out", crowded_out);
         of(&self.expired, "cause", "unknown_event", unknown);
+        if 0 < crowded_out + unknown {
+            self.crowded.get_or_init(|| {
+                warn!(
+                    crowded_out,
+                    unknown,
+                    "events or labels had to leave before they met, for want of room; raise \
+                     label.pending_max if labels take that long; from here on they are only counted"
+                );
+            });
+        }
         for micros in waited {
             self.wait.record(micros as f64 / MICROS, &[]);
         }
