@@ -41,7 +41,7 @@ def main(brokers: str, table: str) -> None:
     # The table's log is read by hand: DuckDB's Delta extension has to be downloaded.
     files = active(table)
     lake = duckdb.sql(f"select count(*), typeof(any_value(tail_number)), any_value(_event_date) from read_parquet({files!r}, hive_partitioning = true)")
-    rows, sealed, day = lake.fetchone()
+    rows, sealed, day = lake.fetchall()[0]
     frame = polars.scan_parquet(files, hive_partitioning=True)
     arrow = pyarrow.dataset.dataset(files, format="parquet")
     seen = {

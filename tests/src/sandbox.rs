@@ -65,7 +65,7 @@ impl Sandbox {
         let brokers = format!("127.0.0.1:{port}");
         let log = std::fs::File::create(folder.path().join("up.log"))?;
         let up = Command::new(thalweg()?)
-            .args(["up", "--listen", &brokers, "--contract"])
+            .args(["up", "--listen", &brokers, "--http-port", "0", "--contract"])
             .arg(flights().join("stream.toml"))
             .arg("--data")
             .arg(folder.path())

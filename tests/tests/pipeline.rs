@@ -42,7 +42,7 @@ impl Audit {
         sandbox.until("every clean event is scored", || {
             Ok(log::count(brokers, &topics.scores)? >= clean)
         })?;
-        let landed = || {
+        let landed = || -> Result<bool> {
             let table = lake::table(&sandbox.folder().join("lake"))?;
             Ok(lake::read(&table)?
                 .iter()

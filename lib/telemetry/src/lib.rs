@@ -32,8 +32,9 @@ pub use trace::{TraceParent, Traces};
 /// How often metrics go to the collector: a dashboard's usual step.
 const EXPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What may be logged when `RUST_LOG` says nothing: ours, and what libraries warn of.
-const DEFAULT_FILTER: &str = "info,opentelemetry=warn,opentelemetry_sdk=error,rdkafka=warn,librdkafka=warn,tonic=warn,h2=warn,hyper=warn";
+/// What may be logged when `RUST_LOG` says nothing: what ours say, and what libraries warn of.
+const DEFAULT_FILTER: &str =
+    "warn,broker=info,ingest=info,scorer=info,seal=info,sink=info,thalweg=info,trainer=info,worker=info";
 
 /// How a process describes itself.
 #[derive(Clone, Debug)]
