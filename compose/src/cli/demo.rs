@@ -162,6 +162,12 @@ fn closing(outcome: &Outcome, steps: &[Step]) -> String {
             quality.log_loss, quality.base_log_loss, quality.auc
         );
     }
+    if let Some(loss) = outcome.trainer_log_loss {
+        let _ = writeln!(
+            text,
+            "log loss of the trainer, each label predicted before it is learned: {loss:.4}"
+        );
+    }
     if let Some((p50, p99)) = outcome
         .latency
         .quantile_ms(0.5)

@@ -25,10 +25,11 @@ pub fn steps(outcome: &Outcome, stream: &str) -> Vec<Step> {
     let step = |what, command| Step { what, command };
     vec![
         step(
-            "query the lake with DuckDB",
+            "query the lake with DuckDB (pip install duckdb deltalake pyarrow)",
             format!(
-                "duckdb -c \"install delta; load delta; select carrier, count(*) as flights, \
-                 round(avg(distance)) as miles from delta_scan('{table}') group by all order by flights desc limit 5\""
+                "python3 -c \"import duckdb, deltalake; flights = deltalake.DeltaTable('{table}').to_pyarrow_dataset(); \
+                 print(duckdb.sql('select carrier, count(*) as flights, round(avg(distance)) as miles from flights \
+                 group by all order by flights desc limit 5'))\""
             ),
         ),
         step(

@@ -45,7 +45,9 @@ fn head(page: &mut String, outcome: &Outcome) {
         page,
         "<h1>{} flights, from raw to scored, learned and landed</h1>\
          <p class=\"lead\">Every figure here was observed from outside: acknowledgements, topics, the lake's log and \
-         files, the workers' pages. Scores were served before their flight's arrival was known.</p>\
+         files, the workers' pages. Served scores use whatever weights the scorer had at that moment: at full speed a \
+         day of the stream lasts milliseconds, so scorer and trainer may be days apart, in either direction. The \
+         trainer's own figure, each flight predicted just before its label is learned, does not depend on that.</p>\
          <p class=\"verdict {class}\">{verdict}</p>",
         text::count(outcome.played.events)
     );
@@ -68,6 +70,10 @@ fn tiles(page: &mut String, outcome: &Outcome) {
         (
             or_dash(quality.map(|quality| format!("{:.4}", quality.log_loss))),
             base.unwrap_or_else(|| "log loss".to_owned()),
+        ),
+        (
+            or_dash(outcome.trainer_log_loss.map(|loss| format!("{loss:.4}"))),
+            "log loss, trainer: predict, then learn".to_owned(),
         ),
         (
             or_dash(quality.map(|quality| format!("{:.4}", quality.auc))),

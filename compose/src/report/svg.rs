@@ -111,7 +111,7 @@ pub fn calibration(title: &str, points: &[(f64, f64, u64)]) -> String {
 /// Draws named amounts as horizontal bars.
 pub fn bars(title: &str, rows: &[(String, f64, String)]) -> String {
     const ROW: f64 = 26.0;
-    const NAMES: f64 = 150.0;
+    const NAMES: f64 = 190.0;
     const VALUES: f64 = 150.0;
     let height = ROW * rows.len().max(1) as f64 + 8.0;
     let most = rows
@@ -331,7 +331,7 @@ mod tests {
             marks(Scale::Linear, (0.0, 340_000.0)),
             [0.0, 100_000.0, 200_000.0, 300_000.0]
         );
-        assert_eq!(marks(Scale::Log, (0.3, 40.0)).len(), 9, "0.2, 0.5, 1, … 50");
+        assert_eq!(marks(Scale::Log, (0.3, 40.0)).len(), 8, "0.2, 0.5, 1, … 50");
         assert_eq!(marks(Scale::Log, (700.0, 1500.0)), [500.0, 1000.0, 2000.0]);
         assert_eq!(marks(Scale::Log, (1e-3, 1e6)).len(), 10, "powers of ten");
         let day = 86_400e6;
