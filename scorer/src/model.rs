@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use learn::features::Layout;
-use learn::model::{Applied, ServedModel};
+use learn::model::{Applied, ApplyError, ServedModel};
 use object_store::ObjectStoreExt;
 use schemas::model::{Assembler, ModelError, ModelMessage, SnapshotAnnouncement};
 use schemas::{Contract, Offset, Partition};
@@ -113,11 +113,18 @@ impl LiveModel {
                 }
                 Err(error) => return Err(error.into()),
             };
-            if let Some((update, _)) = update
-                && self.served.apply(&update)? == Applied::New
-            {
-                applied += 1;
-                self.updated_at = Instant::now();
+            let Some((update, _)) = update else { continue };
+            match self.served.apply(&update) {
+                Ok(Applied::New) => {
+                    applied += 1;
+                    self.updated_at = Instant::now();
+                }
+                Ok(Applied::Known) => {}
+                // A trainer that has lost its partitions went on for a while: the version that came first counts.
+                Err(error @ ApplyError::Parent { .. }) => {
+                    warn!(%error, "an update of another trainer is left out")
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(applied)

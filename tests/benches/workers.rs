@@ -2,7 +2,7 @@
 //!
 //! The year of flights is produced onto an embedded broker first. Then each worker runs alone, from its start until
 //! it has done everything; its CPU time is what the system counted. Ratios are to the figures of the nearest
-//! peers on the same work, as `PEERS` says where they were measured.
+//! peers on the same work, as [`Worker`] says.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,21 +11,37 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tests::{flights, thalweg};
 
-/// Worker, metric that counts what it did, and the nearest peer: name and events per CPU second, measured with JSON
-/// flights on a quiet machine of this kind (Kafka Streams 4.3 sealing one field; kafka-delta-ingest 0.4).
-const PEERS: [(&str, &str, Option<(&str, f64)>); 4] = [
-    (
-        "ingest",
-        "thalweg_ingest_raw_total",
-        Some(("Kafka Streams", 58_000.0)),
-    ),
-    (
-        "sink",
-        "thalweg_sink_rows_total",
-        Some(("kafka-delta-ingest", 16_400.0)),
-    ),
-    ("trainer", "thalweg_model_labels", None),
-    ("scorer", "thalweg_scorer_scores_total", None),
+/// A worker, and what it is held against.
+struct Worker {
+    name: &'static str,
+    /// Metric that counts what it did.
+    counter: &'static str,
+    /// The nearest peer and its events per CPU second, measured with JSON flights on a quiet machine of this kind:
+    /// Kafka Streams 4.3 checking and sealing one field, kafka-delta-ingest 0.4 landing JSON.
+    peer: Option<(&'static str, f64)>,
+}
+
+const WORKERS: [Worker; 4] = [
+    Worker {
+        name: "ingest",
+        counter: "thalweg_ingest_raw_total",
+        peer: Some(("Kafka Streams", 58_000.0)),
+    },
+    Worker {
+        name: "sink",
+        counter: "thalweg_sink_rows_total",
+        peer: Some(("kafka-delta-ingest", 16_400.0)),
+    },
+    Worker {
+        name: "trainer",
+        counter: "thalweg_model_labels",
+        peer: None,
+    },
+    Worker {
+        name: "scorer",
+        counter: "thalweg_scorer_scores_total",
+        peer: None,
+    },
 ];
 
 /// How long one worker may take.
@@ -141,7 +157,12 @@ fn main() -> Result<()> {
         "worker", "events", "CPU s", "events per CPU s", "peak MiB"
     );
     let (mut events, labelled) = (336_776.0, 327_346.0);
-    for (worker, counter, peer) in PEERS {
+    for Worker {
+        name: worker,
+        counter,
+        peer,
+    } in WORKERS
+    {
         let file = folder.path().join(worker);
         let http = file.display().to_string();
         let mut arguments = vec![

@@ -33,8 +33,7 @@ pub use trace::{TraceParent, Traces};
 const EXPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What may be logged when `RUST_LOG` says nothing: what ours say, and what libraries warn of.
-const DEFAULT_FILTER: &str =
-    "warn,broker=info,ingest=info,scorer=info,seal=info,sink=info,thalweg=info,trainer=info,worker=info";
+const DEFAULT_FILTER: &str = "warn,broker=info,ingest=info,scorer=info,seal=info,sink=info,thalweg=info,trainer=info,worker=info";
 
 /// How a process describes itself.
 #[derive(Clone, Debug)]
