@@ -1,5 +1,7 @@
 //! A worker that crashes and comes back says the same as one that never did, wherever its batches end.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

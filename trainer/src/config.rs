@@ -45,3 +45,13 @@ pub(crate) const UPDATE_SEGMENTS_MAX: usize = 16_384;
 /// Labels that may wait for their event, at least. Labels need no rules and no sealing, so in a catch-up they
 /// come far ahead of the clean events, and each takes some 80 bytes only.
 pub(crate) const EARLY_LABELS_MIN: usize = 1 << 19;
+
+/// Labels that wait for their event from which on labels are held back: half of the room, since some are on their way.
+pub(crate) const HOLD_LABELS_FROM: usize = EARLY_LABELS_MIN / 2;
+
+/// Labels that wait for their event below which labels flow again.
+pub(crate) const FLOW_LABELS_BELOW: usize = EARLY_LABELS_MIN / 4;
+
+/// Labels are held back only while clean events come: once none have come for this long, those that wait wait for
+/// events that were refused, and the oldest leave.
+pub(crate) const CLEAN_IDLE: Duration = Duration::from_secs(2);

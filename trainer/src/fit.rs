@@ -215,6 +215,11 @@ impl Fitter {
         self.join.events_waiting()
     }
 
+    /// Returns how many labels wait for their event.
+    pub fn early(&self) -> usize {
+        self.join.labels_waiting()
+    }
+
     /// Returns how many pairs were learned since the last version.
     pub fn learned(&self) -> u64 {
         self.learned

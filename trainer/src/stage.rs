@@ -13,7 +13,8 @@ use worker::{Batch, Broker, Context, Stage, Start, Store, TopicPartition};
 
 use crate::checkpoint;
 use crate::config::{
-    CHECKPOINT_LABELS_MAX, UPDATE_INTERVAL, UPDATE_LABELS_MAX, UPDATE_SEGMENTS_MAX,
+    CHECKPOINT_LABELS_MAX, CLEAN_IDLE, FLOW_LABELS_BELOW, HOLD_LABELS_FROM, UPDATE_INTERVAL,
+    UPDATE_LABELS_MAX, UPDATE_SEGMENTS_MAX,
 };
 use crate::error::TrainerError;
 use crate::fit::Fitter;
@@ -42,6 +43,10 @@ pub struct Trainer<B: Broker> {
     labels: Part,
     live: Option<Live<B>>,
     owned: BTreeSet<TopicPartition>,
+    /// When clean events came last.
+    clean_at: Option<Instant>,
+    /// Whether labels are held back until clean events have caught up.
+    holding: bool,
     durable: Vec<(TopicPartition, Offset)>,
     signals: Signals,
     traces: Traces,
@@ -90,6 +95,8 @@ impl<B: Broker> Trainer<B> {
             decoder,
             live: None,
             owned: BTreeSet::new(),
+            clean_at: None,
+            holding: false,
             durable: Vec::new(),
             signals: Signals::new(&context.telemetry.instruments("trainer")),
             traces: context.telemetry.traces("trainer"),
@@ -133,6 +140,20 @@ impl<B: Broker> Trainer<B> {
         Err(TrainerError::NotAlone {
             group: self.group.clone(),
         })
+    }
+
+    /// Holds labels back while so many wait for clean events that are still on their way.
+    fn balance(&mut self, now: Instant) {
+        let early = self.live.as_ref().map_or(0, |live| live.fitter.early());
+        let flowing = self
+            .clean_at
+            .is_some_and(|at| now.saturating_duration_since(at) < CLEAN_IDLE);
+        let most = if self.holding {
+            FLOW_LABELS_BELOW
+        } else {
+            HOLD_LABELS_FROM
+        };
+        self.holding = flowing && most <= early;
     }
 
     async fn clean(&mut self, batch: &Batch) -> Result<(), TrainerError> {
@@ -264,13 +285,17 @@ impl<B: Broker> Stage for Trainer<B> {
     async fn handle(&mut self, batch: Batch) -> Result<(), TrainerError> {
         self.alone()?;
         match self.input(batch.from()) {
-            Input::Clean => self.clean(&batch).await,
+            Input::Clean => {
+                self.clean_at = Some(Instant::now());
+                self.clean(&batch).await
+            }
             Input::Labels => self.labels(&batch).await,
         }
     }
 
     async fn tick(&mut self, now: Instant) -> Result<(), TrainerError> {
         self.alone()?;
+        self.balance(now);
         let Some(live) = &mut self.live else {
             return Ok(());
         };
@@ -283,6 +308,15 @@ impl<B: Broker> Stage for Trainer<B> {
             self.checkpoint().await?;
         }
         Ok(())
+    }
+
+    fn held(&self) -> Vec<TopicPartition> {
+        let labels = |partition: &&TopicPartition| self.input(partition) == Input::Labels;
+        if self.holding {
+            self.owned.iter().filter(labels).cloned().collect()
+        } else {
+            Vec::new()
+        }
     }
 
     fn durable(&mut self) -> Result<Vec<(TopicPartition, Offset)>, TrainerError> {

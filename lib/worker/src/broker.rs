@@ -137,8 +137,17 @@ pub struct Watermarks {
 pub struct Subscription {
     /// What happens, in order.
     pub events: mpsc::Receiver<Event>,
-    /// Next offsets to commit.
-    pub commits: mpsc::Sender<Vec<(TopicPartition, Offset)>>,
+    /// What the member asks for; dropping it leaves the group.
+    pub orders: mpsc::Sender<Order>,
+}
+
+/// What a member of a consumer group asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// To commit the next offsets to read.
+    Commit(Vec<(TopicPartition, Offset)>),
+    /// To get nothing more of these partitions, and of all others again.
+    Hold(Vec<TopicPartition>),
 }
 
 /// What happens to a member of a consumer group.

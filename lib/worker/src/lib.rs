@@ -29,7 +29,7 @@ mod store;
 pub use args::{Args, exit_usage};
 pub use batch::{Batch, BatchBuilder, Record, TopicPartition};
 pub use broker::{
-    Assigned, Broker, BrokerError, Event, Lane, Outgoing, Start, Subscription, TopicInfo,
+    Assigned, Broker, BrokerError, Event, Lane, Order, Outgoing, Start, Subscription, TopicInfo,
     Watermarks,
 };
 pub use health::Health;

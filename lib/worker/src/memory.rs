@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use schemas::{Offset, Partition, TopicId};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::batch::{Batch, BatchBuilder, TopicPartition};
 use crate::broker::{
-    Broker, BrokerError, Event, Lane, Outgoing, Start, Subscription, TopicInfo, Watermarks,
+    Broker, BrokerError, Event, Lane, Order, Outgoing, Start, Subscription, TopicInfo, Watermarks,
 };
 
 /// Events between the broker and the stage.
@@ -130,8 +131,13 @@ impl Memory {
         })
     }
 
-    /// Hands everything in the partitions over, for ever.
-    async fn feed(self, partitions: Vec<TopicPartition>, events: mpsc::Sender<Event>) {
+    /// Hands everything in the partitions over, until the member has gone.
+    async fn feed(
+        self,
+        partitions: Vec<TopicPartition>,
+        events: mpsc::Sender<Event>,
+        mut orders: mpsc::Receiver<Order>,
+    ) {
         let (answer, starts) = oneshot::channel();
         if events
             .send(Event::Assigned(partitions, answer))
@@ -148,8 +154,17 @@ impl Memory {
         let mut positions: Vec<_> = starts
             .map(|assigned| (assigned.partition, next(assigned.start)))
             .collect();
+        let mut held = Vec::new();
         loop {
-            for (partition, next) in &mut positions {
+            match orders.try_recv() {
+                Ok(Order::Hold(partitions)) => held = partitions,
+                Ok(Order::Commit(_)) | Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return,
+            }
+            for (partition, next) in positions
+                .iter_mut()
+                .filter(|(partition, _)| !held.contains(partition))
+            {
                 let Some(batch) = self.records(partition, *next, BATCH_RECORDS) else {
                     continue;
                 };
@@ -159,9 +174,6 @@ impl Memory {
                 }
             }
             tokio::time::sleep(LOOK_EVERY).await;
-            if events.is_closed() {
-                return;
-            }
         }
     }
 }
@@ -171,19 +183,14 @@ impl Broker for Memory {
 
     fn subscribe(&self, _: &str, topics: &[&str]) -> Result<Subscription, BrokerError> {
         let (events_in, events) = mpsc::channel(CHANNEL);
-        let (commits, mut committed) = mpsc::channel(CHANNEL);
+        let (orders, orders_out) = mpsc::channel(CHANNEL);
         let mut partitions = Vec::new();
         for topic in topics {
             let count = self.find(topic)?.partitions;
             partitions.extend((0..count).map(|partition| (*topic, Partition(partition)).into()));
         }
-        let feed = tokio::spawn(self.clone().feed(partitions, events_in));
-        tokio::spawn(async move {
-            // A stage that has gone commits no more, and is fed no more.
-            while committed.recv().await.is_some() {}
-            feed.abort();
-        });
-        Ok(Subscription { events, commits })
+        tokio::spawn(self.clone().feed(partitions, events_in, orders_out));
+        Ok(Subscription { events, orders })
     }
 
     fn follow(

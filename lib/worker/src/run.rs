@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use schemas::Offset;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::info;
 
 use crate::batch::{Batch, TopicPartition};
-use crate::broker::{Assigned, Broker, BrokerError, Event, Subscription};
+use crate::broker::{Assigned, Broker, BrokerError, Event, Order, Subscription};
 use crate::process::Context;
 use crate::signals::Signals;
 use crate::stage::{Fault, Next, Stage};
@@ -65,6 +66,7 @@ pub async fn run<S: Stage, B: Broker>(
         signals,
         context,
         owned: Vec::new(),
+        held: Vec::new(),
     };
     running
         .run()
@@ -82,6 +84,8 @@ struct Running<'a, S> {
     signals: Signals,
     context: &'a Context,
     owned: Vec<TopicPartition>,
+    /// What the poll thread was told to hold.
+    held: Vec<TopicPartition>,
 }
 
 impl<S: Stage> Running<'_, S> {
@@ -101,6 +105,7 @@ impl<S: Stage> Running<'_, S> {
             }
             let now = Instant::now();
             self.stage.tick(now).await.map_err(RunError::Stage)?;
+            self.hold()?;
             if COMMIT_INTERVAL <= now - committed_at {
                 self.commit()?;
                 committed_at = now;
@@ -114,7 +119,13 @@ impl<S: Stage> Running<'_, S> {
             .map_err(RunError::Stage)?;
         let durable = self.stage.durable().map_err(RunError::Stage)?;
         // The poll thread commits what is in its channel before it leaves the group.
-        if self.subscription.commits.send(durable).await.is_err() {
+        if self
+            .subscription
+            .orders
+            .send(Order::Commit(durable))
+            .await
+            .is_err()
+        {
             return Err(BrokerError::Stopped.into());
         }
         self.leave().await
@@ -159,6 +170,8 @@ impl<S: Stage> Running<'_, S> {
             });
         }
         self.signals.assigned(&partitions);
+        // What was paused is not, once it is assigned anew.
+        self.held.clear();
         self.owned.extend(partitions);
         self.context.health.ready(!self.owned.is_empty());
         answer.send(starts).map_err(|_| BrokerError::Stopped.into())
@@ -190,22 +203,34 @@ impl<S: Stage> Running<'_, S> {
             return Ok(());
         }
         self.signals.committed(&durable);
-        match self.subscription.commits.try_send(durable) {
-            Ok(()) => Ok(()),
-            Err(tokio::sync::mpsc::error::TrySendError::Full(_)) => {
-                self.signals.late_commit();
-                Ok(())
-            }
-            Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => {
-                Err(BrokerError::Stopped.into())
-            }
+        if !self.order(Order::Commit(durable))? {
+            self.signals.late_commit();
+        }
+        Ok(())
+    }
+
+    /// Tells the poll thread what the stage holds back, if that has changed.
+    fn hold(&mut self) -> Result<(), RunError<S::Error>> {
+        let held = self.stage.held();
+        if held != self.held && self.order(Order::Hold(held.clone()))? {
+            self.held = held;
+        }
+        Ok(())
+    }
+
+    /// Gives the poll thread an order; says whether there was room for it.
+    fn order(&self, order: Order) -> Result<bool, RunError<S::Error>> {
+        match self.subscription.orders.try_send(order) {
+            Ok(()) => Ok(true),
+            Err(TrySendError::Full(_)) => Ok(false),
+            Err(TrySendError::Closed(_)) => Err(BrokerError::Stopped.into()),
         }
     }
 
     /// Waits until the poll thread has committed and left the group.
     async fn leave(&mut self) -> Result<(), RunError<S::Error>> {
         let (gone, _) = tokio::sync::mpsc::channel(1);
-        drop(std::mem::replace(&mut self.subscription.commits, gone));
+        drop(std::mem::replace(&mut self.subscription.orders, gone));
         while let Some(event) = self.subscription.events.recv().await {
             match event {
                 // Everything is drained: what the group revokes now has been committed already.

@@ -33,6 +33,12 @@ pub trait Stage: Send {
     /// durable, and harmless if repeated after a crash.
     fn durable(&mut self) -> Result<Vec<(TopicPartition, Offset)>, Self::Error>;
 
+    /// Returns the partitions of which nothing should come for now: what a stage reads from two topics may need
+    /// one of them to catch up. Some records of theirs may still be on their way.
+    fn held(&self) -> Vec<TopicPartition> {
+        Vec::new()
+    }
+
     /// Finishes open work before partitions go, or before the process ends: afterwards all that was handled
     /// is durable. The worker then asks [`Stage::durable`], and at last calls [`Stage::release`].
     fn drain(

@@ -16,13 +16,13 @@ use tracing::warn;
 
 use super::describe;
 use crate::batch::{BatchBuilder, TopicPartition};
-use crate::broker::{Assigned, BrokerError, Event, Start, Subscription};
+use crate::broker::{Assigned, BrokerError, Event, Order, Start, Subscription};
 
 /// Batches between the poll thread and the stage.
 const CHANNEL_BATCHES: usize = 8;
 
-/// Commits between the stage and the poll thread.
-const CHANNEL_COMMITS: usize = 16;
+/// Orders between the stage and the poll thread.
+const CHANNEL_ORDERS: usize = 16;
 
 /// A batch is handed over at this size, even if more is there.
 const BATCH_BYTES_MAX: usize = 512 << 10;
@@ -46,7 +46,7 @@ pub(super) fn subscribe(
 ) -> Result<Subscription, BrokerError> {
     let setup = |error: KafkaError| BrokerError::Setup(error.to_string());
     let (events_in, events) = mpsc::channel(CHANNEL_BATCHES);
-    let (commits, commits_out) = mpsc::channel(CHANNEL_COMMITS);
+    let (orders, orders_out) = mpsc::channel(CHANNEL_ORDERS);
     let context = Rebalances {
         events: events_in.clone(),
         open: Mutex::default(),
@@ -58,14 +58,14 @@ pub(super) fn subscribe(
     let poller = Poller {
         consumer,
         events: events_in,
-        commits: commits_out,
+        orders: orders_out,
         reported_at: Instant::now(),
     };
     std::thread::Builder::new()
         .name("poll".to_owned())
         .spawn(move || poller.run())
         .map_err(|error| BrokerError::Setup(error.to_string()))?;
-    Ok(Subscription { events, commits })
+    Ok(Subscription { events, orders })
 }
 
 fn consumer_config(config: &ClientConfig, group: &str) -> ClientConfig {
@@ -216,22 +216,23 @@ fn commit(
 struct Poller {
     consumer: BaseConsumer<Rebalances>,
     events: mpsc::Sender<Event>,
-    commits: mpsc::Receiver<Vec<(TopicPartition, Offset)>>,
+    orders: mpsc::Receiver<Order>,
     reported_at: Instant,
 }
 
 impl Poller {
     fn run(mut self) {
         loop {
-            match self.commits.try_recv() {
-                Ok(offsets) => {
-                    let mode = if self.commits.is_closed() {
+            match self.orders.try_recv() {
+                Ok(Order::Commit(offsets)) => {
+                    let mode = if self.orders.is_closed() {
                         CommitMode::Sync
                     } else {
                         CommitMode::Async
                     };
                     commit(&self.consumer, offsets, mode);
                 }
+                Ok(Order::Hold(held)) => self.hold(&held),
                 Err(TryRecvError::Empty) => {}
                 // The stage has drained and gone.
                 Err(TryRecvError::Disconnected) => return self.leave(),
@@ -239,6 +240,30 @@ impl Poller {
             if self.round().is_err() {
                 return;
             }
+        }
+    }
+
+    /// Pauses some partitions, and lets all others flow.
+    fn hold(&self, held: &[TopicPartition]) {
+        let Ok(assignment) = self.consumer.assignment() else {
+            return;
+        };
+        let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
+        for partition in partitions_of(&assignment) {
+            let list = if held.contains(&partition) {
+                &mut pause
+            } else {
+                &mut resume
+            };
+            list.add_partition(&partition.topic, partition.partition.0);
+        }
+        let done = self
+            .consumer
+            .pause(&pause)
+            .and_then(|()| self.consumer.resume(&resume));
+        if let Err(error) = done {
+            // Holding back is about memory and order, not about what is right: records may come all the same.
+            warn!(%error, "could not hold partitions back");
         }
     }
 
