@@ -1,5 +1,6 @@
 //! `thalweg check`: every problem of a contract at once, or what it says.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,58 +30,17 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 
 /// Sums a contract up.
 fn summary(contract: &Contract) -> String {
-    use std::fmt::Write;
     let mut text = format!(
         "stream    {} of {}\n",
         contract.stream.name, contract.stream.tenant
     );
-    let names = |wanted: fn(&Privacy) -> bool| {
-        let fields = contract
-            .fields
-            .iter()
-            .filter(|field| wanted(&field.privacy));
-        fields
-            .map(|field| field.name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let _ = writeln!(text, "fields    {}", contract.fields.len());
-    for field in &contract.fields {
-        let presence = if field.required {
-            "required"
-        } else {
-            "optional"
-        };
-        let _ = writeln!(
-            text,
-            "          {:<22} {:<9} {presence}",
-            field.name,
-            type_name(field.kind)
-        );
-    }
-    for (heading, list) in [
-        ("sealed", names(|privacy| privacy.seal)),
-        ("tokens", names(|privacy| privacy.token)),
-        (
-            "dropped",
-            names(|privacy| !privacy.open && !privacy.seal && !privacy.token),
-        ),
-    ] {
-        if !list.is_empty() {
-            let _ = writeln!(text, "{heading:<9} {list}");
-        }
-    }
-    let features: Vec<&str> = contract
+    fields(&mut text, contract);
+    let names: Vec<&str> = contract
         .features
         .iter()
         .map(|feature| feature.name.as_str())
         .collect();
-    let _ = writeln!(
-        text,
-        "features  {}: {}",
-        features.len(),
-        features.join(", ")
-    );
+    let _ = writeln!(text, "features  {}: {}", names.len(), names.join(", "));
     match &contract.label {
         Some(label) => {
             let hours = label.wait_max.as_secs_f64() / 3600.0;
@@ -93,13 +53,44 @@ fn summary(contract: &Contract) -> String {
         None => text.push_str("label     none: the stream is not learned from\n"),
     }
     let learner = &contract.learner;
-    let _ = writeln!(
-        text,
-        "learner   {:?}, 2^{} weights, rate {}",
-        learner.update, learner.bits, learner.rate
-    );
+    let (update, bits, rate) = (learner.update, learner.bits, learner.rate);
+    let _ = writeln!(text, "learner   {update:?}, 2^{bits} weights, rate {rate}");
     let _ = writeln!(text, "digest    {}", contract.digest());
     text
+}
+
+/// Lists the fields, and which of them are not in the clear.
+fn fields(text: &mut String, contract: &Contract) {
+    let _ = writeln!(text, "fields    {}", contract.fields.len());
+    for field in &contract.fields {
+        let presence = if field.required {
+            "required"
+        } else {
+            "optional"
+        };
+        let kind = type_name(field.kind);
+        let _ = writeln!(text, "          {:<22} {kind:<9} {presence}", field.name);
+    }
+    let with = |wanted: fn(&Privacy) -> bool| {
+        let fields = contract
+            .fields
+            .iter()
+            .filter(|field| wanted(&field.privacy));
+        fields
+            .map(|field| field.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let is_dropped = |privacy: &Privacy| !privacy.open && !privacy.seal && !privacy.token;
+    for (heading, list) in [
+        ("sealed", with(|privacy| privacy.seal)),
+        ("tokens", with(|privacy| privacy.token)),
+        ("dropped", with(is_dropped)),
+    ] {
+        if !list.is_empty() {
+            let _ = writeln!(text, "{heading:<9} {list}");
+        }
+    }
 }
 
 fn type_name(kind: FieldType) -> &'static str {

@@ -162,25 +162,7 @@ fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot) {
         Constraint::Length(1),
     ])
     .areas(frame.area());
-    let bold = Style::new().add_modifier(Modifier::BOLD);
-    let title = Line::from(vec![
-        Span::styled(" thalweg demo ", bold.fg(ACCENT)),
-        Span::raw(format!(
-            " {} · New York flights of {}",
-            snapshot.phase,
-            text::moment(snapshot.stream_micros)
-        )),
-    ]);
-    frame.render_widget(Paragraph::new(title), head);
-    let gauge = Gauge::default()
-        .gauge_style(Style::new().fg(ACCENT))
-        .ratio(snapshot.share())
-        .label(format!(
-            "{} of {} flights",
-            text::count(snapshot.rows.0),
-            text::count(snapshot.rows.1)
-        ));
-    frame.render_widget(gauge, bar);
+    draw_head(frame, head, bar, snapshot);
     let [counts, figures, dead, usage] = Layout::horizontal([
         Constraint::Percentage(25),
         Constraint::Percentage(27),
@@ -227,6 +209,28 @@ fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot) {
         Paragraph::new(format!(" {foot_text}")).style(Style::new().fg(Color::DarkGray)),
         foot,
     );
+}
+
+fn draw_head(frame: &mut Frame<'_>, head: Rect, bar: Rect, snapshot: &Snapshot) {
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let title = Line::from(vec![
+        Span::styled(" thalweg demo ", bold.fg(ACCENT)),
+        Span::raw(format!(
+            " {} · New York flights of {}",
+            snapshot.phase,
+            text::moment(snapshot.stream_micros)
+        )),
+    ]);
+    frame.render_widget(Paragraph::new(title), head);
+    let gauge = Gauge::default()
+        .gauge_style(Style::new().fg(ACCENT))
+        .ratio(snapshot.share())
+        .label(format!(
+            "{} of {} flights",
+            text::count(snapshot.rows.0),
+            text::count(snapshot.rows.1)
+        ));
+    frame.render_widget(gauge, bar);
 }
 
 fn draw_counts(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {

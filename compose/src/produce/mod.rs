@@ -1,7 +1,7 @@
 //! Plays a file as a stream on Kafka.
 //!
 //! A file of events goes in ([`Source`]: Parquet, CSV, JSON lines), and out go one JSON event for each row on
-//! `<s>.raw` at the time when it happened, and its label on `<s>.labels` when it became known ([`play`]). Dirt
+//! `<s>.raw` at the time when it happened, and its label on `<s>.labels` when it became known ([`play()`]). Dirt
 //! may be mixed in, seeded and counted. Nothing is dropped: a slow broker slows the stream.
 
 pub(crate) mod cell;

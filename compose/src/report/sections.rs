@@ -4,84 +4,65 @@ use std::fmt::Write;
 
 use super::svg::{self, Axis, Scale, Series, escape};
 use super::{duration, section};
-use crate::demo::{Look, Outcome, Step};
+use crate::demo::{Look, Outcome, Step, Window};
 use crate::produce::render::civil_from_days;
 use crate::text;
+
+const STREAM_TIME: Axis = axis(Scale::Time, None, |micros| month_and_day(micros as i64));
+const SECONDS: Axis = axis(Scale::Linear, None, |seconds| format!("{seconds:.1} s"));
+const HUNDREDTHS: Axis = axis(Scale::Linear, None, |value| format!("{value:.2}"));
+const COUNTS: Axis = axis(Scale::Linear, None, |count| {
+    text::count(count.max(0.0) as u64)
+});
+const SHARES: Axis = axis(Scale::Linear, Some((0.0, 1.0)), svg::percent);
+const DURATIONS: Axis = axis(Scale::Log, None, duration);
+
+const fn axis(scale: Scale, range: Option<(f64, f64)>, mark: fn(f64) -> String) -> Axis {
+    Axis { scale, range, mark }
+}
 
 /// How good the scores were.
 pub(super) fn quality(page: &mut String, outcome: &Outcome) {
     let Some(quality) = &outcome.quality else {
         return;
     };
-    let date = |micros: f64| month_and_day(micros as i64);
-    let plain = |value: f64| format!("{value:.2}");
-    let x = Axis {
-        scale: Scale::Time,
-        range: None,
-        mark: &date,
-    };
-    let over_time = |value: &dyn Fn(&crate::demo::Window) -> Option<f64>| {
-        quality
-            .windows
-            .iter()
-            .filter_map(|window| Some((window.micros as f64, value(window)?)))
-            .collect::<Vec<_>>()
-    };
-    let y = Axis {
-        scale: Scale::Linear,
-        range: None,
-        mark: &plain,
+    let over_time = |value: &dyn Fn(&Window) -> Option<f64>| {
+        let windows = quality.windows.iter();
+        let points = windows.filter_map(|window| Some((window.micros as f64, value(window)?)));
+        points.collect::<Vec<_>>()
     };
     let losses = [
-        Series {
-            name: "served scores",
-            class: "s0",
-            points: over_time(&|window| Some(window.log_loss)),
-        },
-        Series {
-            name: "always the base rate",
-            class: "muted",
-            points: over_time(&|window| Some(window.base_log_loss)),
-        },
+        series(
+            "served scores",
+            "s0",
+            over_time(&|window| Some(window.log_loss)),
+        ),
+        series(
+            "always the base rate",
+            "muted",
+            over_time(&|window| Some(window.base_log_loss)),
+        ),
     ];
     let says = "nats, of the scores as served, by stretches of stream time";
-    section(
-        page,
-        "",
-        "Log loss",
-        says,
-        &svg::lines("Log loss over stream time", &x, &y, &losses),
+    let plot = svg::lines(
+        "Log loss over stream time",
+        &STREAM_TIME,
+        &HUNDREDTHS,
+        &losses,
     );
+    section(page, "", "Log loss", says, &plot);
     let areas = over_time(&|window| window.auc);
-    let ends = areas
-        .first()
-        .zip(areas.last())
-        .map_or_else(Vec::new, |(first, last)| {
-            vec![(first.0, 0.5), (last.0, 0.5)]
-        });
+    let ends = [areas.first(), areas.last()].into_iter().flatten();
+    let base = ends.map(|(micros, _)| (*micros, 0.5)).collect();
     let areas = [
-        Series {
-            name: "served scores",
-            class: "s0",
-            points: areas,
-        },
-        Series {
-            name: "always the base rate",
-            class: "muted",
-            points: ends,
-        },
+        series("served scores", "s0", areas),
+        series("always the base rate", "muted", base),
     ];
     let says = "area under the ROC curve, by stretches of stream time";
-    section(
-        page,
-        "",
-        "AUC",
-        says,
-        &svg::lines("AUC over stream time", &x, &y, &areas),
-    );
-    let points: Vec<_> = quality
-        .calibration
-        .iter()
+    let plot = svg::lines("AUC over stream time", &STREAM_TIME, &HUNDREDTHS, &areas);
+    section(page, "", "AUC", says, &plot);
+    let bins = quality.calibration.iter();
+    let points: Vec<_> = bins
         .map(|bin| (bin.predicted, bin.observed, bin.count))
         .collect();
     let says = "predicted (across) against observed (up); on the line, 30 % means 30 %";
@@ -96,118 +77,52 @@ pub(super) fn quality(page: &mut String, outcome: &Outcome) {
 
 /// How fast it went.
 pub(super) fn speed(page: &mut String, outcome: &Outcome) {
-    let seconds = |value: f64| format!("{value:.1} s");
-    let count = |value: f64| text::count(value.max(0.0) as u64);
-    let across = || Axis {
-        scale: Scale::Linear,
-        range: None,
-        mark: &seconds,
-    };
-    let of = |value: &dyn Fn(&Look) -> u64| {
-        outcome
-            .looks
-            .iter()
+    let of = |value: fn(&Look) -> u64| {
+        let looks = outcome.looks.iter();
+        looks
             .map(|look| (look.seconds, value(look) as f64))
             .collect::<Vec<_>>()
     };
-    let series = [
-        Series {
-            name: "raw",
-            class: "muted",
-            points: of(&|look| look.raw),
-        },
-        Series {
-            name: "clean",
-            class: "s2",
-            points: of(&|look| look.clean),
-        },
-        Series {
-            name: "scored",
-            class: "s0",
-            points: of(&|look| look.scored),
-        },
-        Series {
-            name: "learned",
-            class: "s1",
-            points: of(&|look| look.learned),
-        },
-        Series {
-            name: "landed",
-            class: "s3",
-            points: of(&|look| look.landed),
-        },
+    let counts = [
+        series("raw", "muted", of(|look| look.raw)),
+        series("clean", "s2", of(|look| look.clean)),
+        series("scored", "s0", of(|look| look.scored)),
+        series("learned", "s1", of(|look| look.learned)),
+        series("landed", "s3", of(|look| look.landed)),
     ];
-    let y = Axis {
-        scale: Scale::Linear,
-        range: None,
-        mark: &count,
-    };
     let says =
         "events so far, by seconds since the start; workers drain and land the rest at the end";
-    section(
-        page,
-        "",
-        "Throughput",
-        says,
-        &svg::lines("Throughput", &across(), &y, &series),
-    );
-    let millis = |value: f64| duration(value);
-    let log = Axis {
-        scale: Scale::Log,
-        range: None,
-        mark: &millis,
-    };
-    let lately = |value: &dyn Fn(&Look) -> Option<f64>| {
-        outcome
-            .looks
-            .iter()
+    let plot = svg::lines("Throughput", &SECONDS, &COUNTS, &counts);
+    section(page, "", "Throughput", says, &plot);
+    let lately = |value: fn(&Look) -> Option<f64>| {
+        let looks = outcome.looks.iter();
+        looks
             .filter_map(|look| Some((look.seconds, value(look)?)))
             .collect::<Vec<_>>()
     };
-    let series = [
-        Series {
-            name: "median",
-            class: "s0",
-            points: lately(&|look| look.p50_ms),
-        },
-        Series {
-            name: "99th percentile",
-            class: "s1",
-            points: lately(&|look| look.p99_ms),
-        },
+    let latencies = [
+        series("median", "s0", lately(|look| look.p50_ms)),
+        series("99th percentile", "s1", lately(|look| look.p99_ms)),
     ];
     let says = "from the acknowledgement of the raw event to its score, by seconds since the start";
-    section(
-        page,
-        "",
-        "Latency",
-        says,
-        &svg::lines("Latency over time", &across(), &log, &series),
-    );
-    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
-    let shares = Axis {
-        scale: Scale::Linear,
-        range: Some((0.0, 1.0)),
-        mark: &percent,
-    };
-    let x = Axis {
-        scale: Scale::Log,
-        range: None,
-        mark: &millis,
-    };
-    let series = [Series {
-        name: "share of scores that came within",
-        class: "s0",
-        points: outcome.latency.cumulative(),
-    }];
+    let plot = svg::lines("Latency over time", &SECONDS, &DURATIONS, &latencies);
+    section(page, "", "Latency", says, &plot);
+    let all = [series(
+        "share of scores that came within",
+        "s0",
+        outcome.latency.cumulative(),
+    )];
     let says = "share of all scores (up) that came within a time (across)";
-    section(
-        page,
-        "",
-        "Latency, all scores",
-        says,
-        &svg::lines("Latency, cumulative", &x, &shares, &series),
-    );
+    let plot = svg::lines("Latency, cumulative", &DURATIONS, &SHARES, &all);
+    section(page, "", "Latency, all scores", says, &plot);
+}
+
+fn series<'a>(name: &'a str, class: &'a str, points: Vec<(f64, f64)>) -> Series<'a> {
+    Series {
+        name,
+        class,
+        points,
+    }
 }
 
 /// What was refused, and why.

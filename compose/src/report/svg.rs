@@ -25,13 +25,13 @@ pub enum Scale {
 }
 
 /// An axis.
-pub struct Axis<'a> {
+pub struct Axis {
     /// How it counts.
     pub scale: Scale,
     /// Least and largest value; `None` is what the points have.
     pub range: Option<(f64, f64)>,
     /// Writes a mark.
-    pub mark: &'a dyn Fn(f64) -> String,
+    pub mark: fn(f64) -> String,
 }
 
 /// A line through points.
@@ -45,7 +45,7 @@ pub struct Series<'a> {
 }
 
 /// Draws lines over common axes, with a legend.
-pub fn lines(title: &str, x: &Axis<'_>, y: &Axis<'_>, series: &[Series<'_>]) -> String {
+pub fn lines(title: &str, x: &Axis, y: &Axis, series: &[Series<'_>]) -> String {
     let all = || series.iter().flat_map(|one| one.points.iter().copied());
     let horizontal = Map::new(x, all().map(|point| point.0), (LEFT, WIDTH - RIGHT));
     let vertical = Map::new(y, all().map(|point| point.1), (HEIGHT - BOTTOM, TOP));
@@ -74,11 +74,10 @@ pub fn lines(title: &str, x: &Axis<'_>, y: &Axis<'_>, series: &[Series<'_>]) -> 
 
 /// Draws predicted against observed, each point as large as it has events.
 pub fn calibration(title: &str, points: &[(f64, f64, u64)]) -> String {
-    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let axis = Axis {
         scale: Scale::Linear,
         range: Some((0.0, 1.0)),
-        mark: &percent,
+        mark: percent,
     };
     let horizontal = Map::new(&axis, std::iter::empty(), (LEFT, WIDTH - RIGHT));
     let vertical = Map::new(&axis, std::iter::empty(), (HEIGHT - BOTTOM, TOP));
@@ -141,6 +140,11 @@ pub fn bars(title: &str, rows: &[(String, f64, String)]) -> String {
     svg
 }
 
+/// Writes a share in percent.
+pub fn percent(share: f64) -> String {
+    format!("{:.0} %", 100.0 * share)
+}
+
 /// Escapes a text for HTML.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
@@ -158,7 +162,7 @@ struct Map {
 }
 
 impl Map {
-    fn new(axis: &Axis<'_>, values: impl Iterator<Item = f64>, edges: (f64, f64)) -> Map {
+    fn new(axis: &Axis, values: impl Iterator<Item = f64>, edges: (f64, f64)) -> Map {
         let usable = |value: &f64| value.is_finite() && (axis.scale != Scale::Log || 0.0 < *value);
         let found = values
             .filter(usable)
@@ -267,7 +271,7 @@ fn open(title: &str, height: f64) -> String {
     )
 }
 
-fn grid(svg: &mut String, x: &Axis<'_>, horizontal: &Map, y: &Axis<'_>, vertical: &Map) {
+fn grid(svg: &mut String, x: &Axis, horizontal: &Map, y: &Axis, vertical: &Map) {
     for mark in vertical.marks() {
         let at = vertical.place(mark);
         let _ = write!(
@@ -319,7 +323,7 @@ mod tests {
             let axis = Axis {
                 scale,
                 range: Some(range),
-                mark: &plain,
+                mark: plain,
             };
             Map::new(&axis, std::iter::empty(), (0.0, 1.0)).marks()
         };
@@ -344,7 +348,7 @@ mod tests {
         let axis = || Axis {
             scale: Scale::Linear,
             range: None,
-            mark: &plain,
+            mark: plain,
         };
         for points in [vec![], vec![(1.0, 2.0)], vec![(1.0, f64::NAN), (2.0, 3.0)]] {
             let svg = lines(
