@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Cleans raw events and seals personal data: <stream>.raw in, <stream>.clean and <stream>.dead out.
+/// Cleans raw events and seals personal data: raw events in, clean batches and dead letters out
 #[derive(Parser)]
 #[command(name = "thalweg-ingest", version, after_help = ingest::EXAMPLES)]
 struct Cli {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Scores every clean event: <stream>.clean and <stream>.model in, <stream>.scores out.
+/// Scores every clean event: clean batches and model updates in, scores out
 #[derive(Parser)]
 #[command(name = "thalweg-scorer", version, after_help = scorer::EXAMPLES)]
 struct Cli {

@@ -37,15 +37,13 @@ pub use stage::Sink;
 
 /// Runs the sink from its options to its exit code.
 pub fn run(args: &Args) -> ExitCode {
-    // Two providers are in this tree, and rustls picks none by itself; a second call changes nothing.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let (lake, buffer_bytes_max) = (args.lake.clone(), args.buffer_mb * 1_000_000);
-    worker::process("sink", &args.worker, |context| async move {
+    worker::process("thalweg-sink", &args.worker, |context| async move {
         let stage = build(&context, &lake, buffer_bytes_max)
             .await
             .map_err(|error| Box::new(error) as Box<dyn Fault>)?;
         let topics = Topics::of(&context.contract.stream.name);
-        let group = format!("{}-sink", context.contract.stream.name);
+        let group = format!("{}.sink", context.contract.stream.name);
         let inputs = Inputs {
             group: &group,
             topics: &[&topics.clean],

@@ -7,4 +7,4 @@ pub mod lake;
 pub mod log;
 mod sandbox;
 
-pub use sandbox::{Produced, Sandbox, flights, thalweg};
+pub use sandbox::{Produced, Sandbox, flights, python, thalweg};

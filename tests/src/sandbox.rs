@@ -37,6 +37,25 @@ pub fn thalweg() -> Result<PathBuf> {
     found.with_context(|| format!("no `thalweg` beside {}: build it first", own.display()))
 }
 
+/// Returns the Python that `./test` has set up, with the peers' packages.
+///
+/// # Errors
+/// If it is not there.
+pub fn python() -> Result<PathBuf> {
+    let launcher = thalweg()?;
+    let python = launcher
+        .ancestors()
+        .nth(2)
+        .context("a target folder")?
+        .join("peers/bin/python");
+    ensure!(
+        python.exists(),
+        "{} is missing: run ./test, which sets it up",
+        python.display()
+    );
+    Ok(python)
+}
+
 /// A pipeline on an embedded broker, in a folder that goes with it.
 pub struct Sandbox {
     folder: TempDir,
@@ -60,6 +79,14 @@ impl Sandbox {
     /// # Errors
     /// A program that does not start in time.
     pub fn start() -> Result<Sandbox> {
+        Sandbox::start_with(&[])
+    }
+
+    /// Starts `thalweg up` with more options.
+    ///
+    /// # Errors
+    /// As [`Sandbox::start`].
+    pub fn start_with(options: &[&str]) -> Result<Sandbox> {
         let folder = tempfile::tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let brokers = format!("127.0.0.1:{port}");
@@ -69,6 +96,7 @@ impl Sandbox {
             .arg(flights().join("stream.toml"))
             .arg("--data")
             .arg(folder.path())
+            .args(options)
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;

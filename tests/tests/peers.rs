@@ -1,26 +1,11 @@
 //! Other people's programs read what is ours: kcat, confluent-kafka, DuckDB, Polars, PyArrow.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use schemas::score::Score;
-use tests::{Sandbox, lake, log, thalweg};
-
-/// Returns the Python that `./test` has set up.
-fn python() -> Result<PathBuf> {
-    let target = thalweg()?
-        .ancestors()
-        .nth(2)
-        .context("a target folder")?
-        .join("peers/bin/python");
-    ensure!(
-        target.exists(),
-        "{} is missing: run ./test, which sets it up",
-        target.display()
-    );
-    Ok(target)
-}
+use tests::{Sandbox, lake, log, python, thalweg};
 
 fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;

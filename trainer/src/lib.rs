@@ -57,8 +57,6 @@ const IDLE_BEAT: Duration = Duration::from_secs(1);
 
 /// Runs the worker to its exit code.
 pub fn run(args: &Args) -> ExitCode {
-    // Two providers are in the tree, and rustls wants to be told which; a second call changes nothing.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     worker::process("thalweg-trainer", &args.worker, |context| {
         work(args.clone(), context)
     })

@@ -54,6 +54,8 @@ where
     F: FnOnce(Context) -> R,
     R: Future<Output = Result<(), Box<dyn Fault>>>,
 {
+    // Two providers of cryptography are in this tree, and rustls picks none by itself; a second call changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let contract = match Contract::read(&args.contract) {
         Ok(contract) => Arc::new(contract),
         Err(problems) => return exit_usage(&problems),
