@@ -25,7 +25,7 @@ pub trait Stage: Send {
     /// Handles the next records of a partition. May return before their effects are durable.
     fn handle(&mut self, batch: Batch) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Does what time alone makes due; called after every batch, and tenth of a second when
+    /// Does what time alone makes due; called after every batch, and every tenth of a second when
     /// nothing comes.
     fn tick(&mut self, now: Instant) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
