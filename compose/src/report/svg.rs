@@ -110,7 +110,7 @@ pub fn calibration(title: &str, points: &[(f64, f64, u64)]) -> String {
 /// Draws named amounts as horizontal bars.
 pub fn bars(title: &str, rows: &[(String, f64, String)]) -> String {
     const ROW: f64 = 26.0;
-    const NAMES: f64 = 190.0;
+    const NAMES: f64 = 205.0;
     const VALUES: f64 = 150.0;
     let height = ROW * rows.len().max(1) as f64 + 8.0;
     let most = rows
