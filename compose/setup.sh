@@ -40,6 +40,19 @@ install_openssl() {
     fi
 }
 
+# Apache Kafka's jars, on which the end-to-end tests run as well as on the embedded broker.
+need_kafka() {
+    install java default-jre-headless
+    kafka=${CARGO_TARGET_DIR:-target}/kafka
+    [ -e "$kafka/.complete" ] && [ "$kafka/.complete" -nt tests/kafka/pom.xml ] && return 0
+    install mvn maven
+    rm -rf "$kafka"
+    mkdir -p "$kafka"
+    mvn --quiet --batch-mode --no-transfer-progress --file tests/kafka/pom.xml dependency:copy-dependencies \
+        -DoutputDirectory="$(cd "$kafka" && pwd)" >&2
+    touch "$kafka/.complete"
+}
+
 # Other people's readers, which the end-to-end tests hold our topics and lake against.
 need_peers() {
     install kcat kcat

@@ -119,7 +119,6 @@ fn played_with(
     let contract = Arc::new(Contract::parse("s.toml", CONTRACT).unwrap());
     let send = SendOptions {
         brokers: brokers.clone(),
-        batch: true,
         properties: Vec::new(),
     };
     let sender = Sender::connect(&send, "s.raw", "s.labels", on_ack).unwrap();

@@ -5,10 +5,11 @@ use std::borrow::Cow;
 
 use schemas::contract::{Bounds, CleanStep, Field, FieldType, UnknownFields, Value, Violation};
 use schemas::dead::Reason;
+use schemas::json::RawValue;
 use schemas::{Contract, parse_rfc3339};
 
 use crate::moments::Moments;
-use crate::parse::{EVENT_BYTES_MAX, FieldNames, RawEvent, RawValue};
+use crate::parse::{EVENT_BYTES_MAX, FieldNames, RawEvent};
 use crate::window::Window;
 
 /// Why an event was refused.

@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use sonic_rs::{JsonType, JsonValueTrait};
-
 use crate::contract::Label as LabelContract;
+use crate::json::{self, RawValue};
 use crate::time::{EventTime, parse_rfc3339};
 
 /// What became of an event.
@@ -44,55 +43,38 @@ impl<'a> LabelEvent<'a> {
         contract: &LabelContract,
         payload: &'a [u8],
     ) -> Result<LabelEvent<'a>, LabelError> {
-        let (mut event_id, mut label, mut time) = (None, None, None);
-        for entry in sonic_rs::to_object_iter(payload) {
-            let (key, value) = entry.map_err(|_| LabelError::Malformed)?;
-            if key == contract.event {
-                event_id = text(payload, &value);
-            } else if key == contract.name {
-                label = yes_or_no(&value);
-            } else if key == contract.time {
-                time = point(&value);
-            }
-        }
+        let names = [&contract.event, &contract.name, &contract.time];
+        let mut values = [const { RawValue::Absent }; 3];
+        json::read(&names, payload, &mut values).map_err(|_| LabelError::Malformed)?;
+        let [event_id, label, time] = values;
+        let RawValue::Text(event_id) = event_id else {
+            return Err(LabelError::EventId);
+        };
         Ok(LabelEvent {
-            event_id: event_id.ok_or(LabelError::EventId)?,
-            label: label.ok_or(LabelError::Label)?,
-            time: time.ok_or(LabelError::Time)?,
+            event_id,
+            label: yes_or_no(&label).ok_or(LabelError::Label)?,
+            time: point(&time).ok_or(LabelError::Time)?,
         })
     }
 }
 
-/// Returns the text of a JSON string, borrowed from the payload where nothing is escaped.
-fn text<'a>(payload: &'a [u8], value: &sonic_rs::LazyValue<'_>) -> Option<Cow<'a, str>> {
-    if value.get_type() != JsonType::String {
-        return None;
-    }
-    let raw = value.as_raw_str().as_bytes();
-    let inside = raw.get(1..raw.len().checked_sub(1)?)?;
-    if inside.contains(&b'\\') {
-        return value.as_str().map(|text| Cow::Owned(text.to_owned()));
-    }
-    let start = (inside.as_ptr() as usize).checked_sub(payload.as_ptr() as usize);
-    match start.and_then(|start| payload.get(start..start + inside.len())) {
-        Some(borrowed) => std::str::from_utf8(borrowed).ok().map(Cow::Borrowed),
-        None => value.as_str().map(|text| Cow::Owned(text.to_owned())),
-    }
-}
-
-fn yes_or_no(value: &sonic_rs::LazyValue<'_>) -> Option<bool> {
-    value.as_bool().or_else(|| match value.as_f64()? {
-        0.0 => Some(false),
-        1.0 => Some(true),
+fn yes_or_no(value: &RawValue<'_>) -> Option<bool> {
+    match value {
+        RawValue::Bool(label) => Some(*label),
+        RawValue::Int(0) => Some(false),
+        RawValue::Int(1) => Some(true),
+        RawValue::Float(number) if *number == 0.0 => Some(false),
+        RawValue::Float(number) if *number == 1.0 => Some(true),
         _ => None,
-    })
+    }
 }
 
-fn point(value: &sonic_rs::LazyValue<'_>) -> Option<EventTime> {
-    if let Some(text) = value.as_str() {
-        return parse_rfc3339(text);
+fn point(value: &RawValue<'_>) -> Option<EventTime> {
+    match value {
+        RawValue::Text(text) => parse_rfc3339(text),
+        RawValue::Int(millis) => millis.checked_mul(1000).map(EventTime),
+        _ => None,
     }
-    value.as_i64()?.checked_mul(1000).map(EventTime)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod columns;
 pub mod contract;
 pub mod dead;
 mod ids;
+pub mod json;
 pub mod label;
 pub mod model;
 pub mod score;

@@ -53,6 +53,18 @@ fn all_problems_are_reported_at_once_with_their_lines() {
 }
 
 #[test]
+fn a_subject_that_no_row_tells_is_refused() {
+    let both = r#"privacy = ["seal", "token"]"#;
+    let text = GOOD.replacen(both, r#"privacy = ["seal"]"#, 1);
+    assert_ne!(text, GOOD);
+    let errors = Contract::parse("x", &text).unwrap_err().to_string();
+    assert!(
+        errors.contains("no cell could be opened again; add \"token\""),
+        "{errors}"
+    );
+}
+
+#[test]
 fn syntax_errors_have_a_line_too() {
     let errors = Contract::parse("x", "version = 1\n[stream\nname = 'a'\n").unwrap_err();
     assert_eq!(

@@ -69,7 +69,8 @@ pub async fn build(
     let signals = Signals::new(&context.telemetry.instruments("sink"));
     let limits = limits(contract, buffer_bytes_max);
     let lander = Lander::open(log, &contract.stream.name, &columns, limits, signals).await?;
-    Ok(Sink::new(lander, contract, &columns, raw.id))
+    let traces = context.telemetry.traces("sink");
+    Ok(Sink::new(lander, contract, &columns, raw.id, traces))
 }
 
 /// Returns when files close, by the contract and the memory that there is.

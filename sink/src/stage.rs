@@ -2,15 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
 use schemas::clean::{CleanDecoder, CleanError, CleanHeader};
 use schemas::{Columns, Contract, Digest, Offset, TopicId};
+use telemetry::{Traces, names};
 use worker::{Batch, Record, Stage, Start, TopicPartition};
 
 use crate::error::SinkError;
 use crate::lander::{Covers, Lander, Source};
 use crate::roll::Cause;
+
+/// Sampled events of one commit whose spans are emitted; those beyond have none.
+const TRACED_MAX: usize = 10_000;
 
 /// Lands clean messages.
 pub struct Sink {
@@ -24,11 +30,20 @@ pub struct Sink {
     durable: Vec<(TopicPartition, Offset)>,
     /// Whether something was handled since all that was handled had landed.
     behind: bool,
+    traces: Traces,
+    /// The trace parents of sampled events that wait for a commit, and when each was handled.
+    traced: Vec<(String, SystemTime)>,
 }
 
 impl Sink {
     /// Makes the stage of a stream whose raw topic has this id.
-    pub fn new(lander: Lander, contract: &Arc<Contract>, columns: &Columns, raw: TopicId) -> Sink {
+    pub fn new(
+        lander: Lander,
+        contract: &Arc<Contract>,
+        columns: &Columns,
+        raw: TopicId,
+        traces: Traces,
+    ) -> Sink {
         Sink {
             lander,
             decoder: CleanDecoder::new(columns.schema().clone()),
@@ -37,6 +52,8 @@ impl Sink {
             handled: HashMap::new(),
             durable: Vec::new(),
             behind: false,
+            traces,
+            traced: Vec::new(),
         }
     }
 
@@ -62,7 +79,21 @@ impl Sink {
             first: header.first,
             last: header.last,
         };
+        self.trace(&rows);
         self.lander.take(source, covers, rows, payload.len())
+    }
+
+    /// Keeps the trace parents of rows until they have landed.
+    fn trace(&mut self, rows: &RecordBatch) {
+        if !self.traces.enabled() {
+            return;
+        }
+        let now = SystemTime::now();
+        let parents = rows.column(Columns::TRACE_PARENT).as_string::<i32>();
+        let room = TRACED_MAX.saturating_sub(self.traced.len());
+        let parents = parents.iter().flatten().take(room);
+        self.traced
+            .extend(parents.map(|parent| (parent.to_owned(), now)));
     }
 
     /// Notes that all that was handled has landed.
@@ -73,6 +104,10 @@ impl Sink {
             .map(|(partition, next)| (partition.clone(), *next))
             .collect();
         self.behind = false;
+        for (parent, handled) in self.traced.drain(..) {
+            self.traces
+                .emit(names::span::LAND, &parent, handled, Vec::new());
+        }
     }
 }
 

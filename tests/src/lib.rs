@@ -1,10 +1,12 @@
 //! The end-to-end sandbox: the real programs, on ports and in folders of their own, seen only from outside.
 //!
-//! [`Sandbox`] runs `thalweg up` on an embedded broker and lets a test produce, kill and wait; [`log`] reads
+//! [`Sandbox`] runs `thalweg up` on an embedded broker or on real [`Kafka`] and lets a test produce, kill and wait; [`log`] reads
 //! what is in topics, [`lake`] what is in the lake. Nothing here believes a worker that it did its work.
 
+mod kafka;
 pub mod lake;
 pub mod log;
 mod sandbox;
 
+pub use kafka::Kafka;
 pub use sandbox::{Produced, Sandbox, flights, python, thalweg};

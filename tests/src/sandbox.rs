@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use crate::kafka::Kafka;
+
 /// Between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -56,10 +58,12 @@ pub fn python() -> Result<PathBuf> {
     Ok(python)
 }
 
-/// A pipeline on an embedded broker, in a folder that goes with it.
+/// A pipeline on a broker of its own, in a folder that goes with it.
 pub struct Sandbox {
     folder: TempDir,
     up: Child,
+    /// `None` is the embedded broker, which the launcher runs.
+    kafka: Option<Kafka>,
     /// Kafka's bootstrap servers.
     pub brokers: String,
 }
@@ -74,7 +78,7 @@ pub struct Produced {
 }
 
 impl Sandbox {
-    /// Starts `thalweg up` for the flights stream and waits until every worker is ready.
+    /// Starts `thalweg up` for the flights stream on an embedded broker and waits until every worker is ready.
     ///
     /// # Errors
     /// A program that does not start in time.
@@ -82,17 +86,31 @@ impl Sandbox {
         Sandbox::start_with(&[])
     }
 
-    /// Starts `thalweg up` with more options.
+    /// Starts `thalweg up` on an embedded broker, with more options.
     ///
     /// # Errors
     /// As [`Sandbox::start`].
     pub fn start_with(options: &[&str]) -> Result<Sandbox> {
-        let folder = tempfile::tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let brokers = format!("127.0.0.1:{port}");
+        Sandbox::up(&brokers, &[&["--listen", &brokers], options].concat(), None)
+    }
+
+    /// Starts `thalweg up` on real Apache Kafka of one node.
+    ///
+    /// # Errors
+    /// As [`Sandbox::start`], and as [`Kafka::start`].
+    pub fn start_on_kafka() -> Result<Sandbox> {
+        let kafka = Kafka::start(1)?;
+        let brokers = kafka.brokers.clone();
+        Sandbox::up(&brokers, &["--brokers", &brokers], Some(kafka))
+    }
+
+    fn up(brokers: &str, options: &[&str], kafka: Option<Kafka>) -> Result<Sandbox> {
+        let folder = tempfile::tempdir()?;
         let log = std::fs::File::create(folder.path().join("up.log"))?;
         let up = Command::new(thalweg()?)
-            .args(["up", "--listen", &brokers, "--http-port", "0", "--contract"])
+            .args(["up", "--http-port", "0", "--contract"])
             .arg(flights().join("stream.toml"))
             .arg("--data")
             .arg(folder.path())
@@ -103,7 +121,8 @@ impl Sandbox {
         let sandbox = Sandbox {
             folder,
             up,
-            brokers,
+            kafka,
+            brokers: brokers.to_owned(),
         };
         for worker in WORKERS {
             sandbox
@@ -176,6 +195,17 @@ impl Sandbox {
         self.until(&format!("{program} is gone"), || {
             Ok(self.pid(program)? != Some(pid))
         })
+    }
+
+    /// Ends the broker as a crash would; it is started anew in the same folder.
+    ///
+    /// # Errors
+    /// If it does not come back.
+    pub fn crash_broker(&mut self) -> Result<()> {
+        match &mut self.kafka {
+            Some(kafka) => kafka.crash(0),
+            None => self.kill("broker"),
+        }
     }
 
     /// Waits until something holds.

@@ -1,4 +1,4 @@
-//! Metrics, traces and logs reach a collector, and one trace leads from the raw event to its score.
+//! Metrics, traces and logs reach a collector, and one trace leads from the raw event to its score and to the lake.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -54,11 +54,11 @@ fn telemetry_reaches_a_collector() -> Result<()> {
     ])?;
     sandbox.produced(producer)?;
     let whole = |names: &Vec<String>| {
-        ["ingest", "score"]
+        ["ingest", "sink", "score"]
             .iter()
             .all(|span| names.iter().any(|name| name == span))
     };
-    sandbox.until("a trace leads from raw to score", || {
+    sandbox.until("a trace leads from raw to score and lake", || {
         Ok(names(&summary, "spans").values().any(whole))
     })?;
     sandbox.stop()?;

@@ -1,4 +1,4 @@
-//! The whole path on the embedded broker: nothing lost, nothing doubled, nothing readable, also through crashes.
+//! The whole path, on the embedded broker and on real Apache Kafka: nothing lost, nothing doubled, nothing readable, also through crashes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -239,9 +239,31 @@ fn check_learned(sandbox: &Sandbox, audit: &Audit, since_start: bool) -> Result<
     Ok(())
 }
 
-#[test]
-fn every_record_ends_in_exactly_one_place() -> Result<()> {
-    let sandbox = Sandbox::start()?;
+/// Runs each of these on both brokers.
+macro_rules! on_both_brokers {
+    ($($test:ident),* $(,)?) => {
+        mod embedded {
+            $(#[test]
+            fn $test() -> anyhow::Result<()> {
+                super::$test(tests::Sandbox::start()?)
+            })*
+        }
+        mod kafka {
+            $(#[test]
+            fn $test() -> anyhow::Result<()> {
+                super::$test(tests::Sandbox::start_on_kafka()?)
+            })*
+        }
+    };
+}
+
+on_both_brokers! {
+    every_record_ends_in_exactly_one_place,
+    a_crash_of_any_worker_neither_loses_nor_doubles,
+    a_crash_of_the_broker_loses_no_acknowledged_record,
+}
+
+fn every_record_ends_in_exactly_one_place(sandbox: Sandbox) -> Result<()> {
     let producer = sandbox.produce(&[
         "--speed", "max", "--events", "20000", "--dirt", "0.02", "--seed", "7",
     ])?;
@@ -259,9 +281,7 @@ fn every_record_ends_in_exactly_one_place() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_crash_of_any_worker_neither_loses_nor_doubles() -> Result<()> {
-    let sandbox = Sandbox::start()?;
+fn a_crash_of_any_worker_neither_loses_nor_doubles(sandbox: Sandbox) -> Result<()> {
     let producer = sandbox.produce(&[
         "--rate", "4000", "--events", "40000", "--dirt", "0.01", "--seed", "8",
     ])?;
@@ -285,9 +305,7 @@ fn a_crash_of_any_worker_neither_loses_nor_doubles() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_crash_of_the_broker_loses_no_acknowledged_record() -> Result<()> {
-    let sandbox = Sandbox::start()?;
+fn a_crash_of_the_broker_loses_no_acknowledged_record(mut sandbox: Sandbox) -> Result<()> {
     let producer = sandbox.produce(&[
         "--rate", "4000", "--events", "20000", "--dirt", "0", "--seed", "9",
     ])?;
@@ -295,7 +313,7 @@ fn a_crash_of_the_broker_loses_no_acknowledged_record() -> Result<()> {
     sandbox.until("some events have come", || {
         Ok(8000 <= log::count(&brokers, "flights.raw")?)
     })?;
-    sandbox.kill("broker")?;
+    sandbox.crash_broker()?;
     let produced = sandbox.produced(producer)?;
     ensure!(produced.raw == 20_000, "{produced:?}");
     Audit::of(&sandbox, produced)?.check(produced)?;

@@ -114,7 +114,6 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     };
     let send = SendOptions {
         brokers: args.kafka.brokers.clone(),
-        batch: speed == Speed::Max,
         properties: args.kafka.properties()?,
     };
     let topics = Topics::of(&contract.stream.name);

@@ -244,7 +244,6 @@ impl Run<'_> {
     fn sender(&self, brokers: &str) -> Result<Sender> {
         let send = SendOptions {
             brokers: brokers.to_owned(),
-            batch: self.options.play.speed == Speed::Max,
             properties: Vec::new(),
         };
         let topics = Topics::of(&self.contract.stream.name);

@@ -114,13 +114,14 @@ impl ProducerContext for SharedAcks {
     }
 }
 
+/// How long messages wait for others: what Kafka's producers do by default.
+const LINGER_MS: &str = "5";
+
 /// Where and how to send.
 #[derive(Clone, Debug)]
 pub struct SendOptions {
     /// Kafka's bootstrap servers.
     pub brokers: String,
-    /// Whether messages wait a few milliseconds to fill batches.
-    pub batch: bool,
     /// More settings of librdkafka.
     pub properties: Vec<(String, String)>,
 }
@@ -250,13 +251,12 @@ impl Sender {
 
 fn config(options: &SendOptions) -> ClientConfig {
     let mut config = ClientConfig::new();
-    let linger = if options.batch { "5" } else { "0" };
     let deadline = DELIVERY_DEADLINE.as_millis().to_string();
     for (key, value) in [
         ("bootstrap.servers", options.brokers.as_str()),
         ("client.id", "thalweg-produce"),
         ("enable.idempotence", "true"),
-        ("linger.ms", linger),
+        ("linger.ms", LINGER_MS),
         ("batch.size", "1000000"),
         ("batch.num.messages", "10000"),
         ("message.max.bytes", MESSAGE_BYTES_MAX),

@@ -171,8 +171,8 @@ impl BatchBuilder {
     }
 
     /// Adds a header to the last record.
-    pub fn header(&mut self, name: &str, value: Option<&[u8]>) {
-        let slots = (self.slot(Some(name.as_bytes())), self.slot(value));
+    pub fn header(&mut self, name: impl AsRef<[u8]>, value: Option<&[u8]>) {
+        let slots = (self.slot(Some(name.as_ref())), self.slot(value));
         self.batch.headers.push(slots);
         if let Some(record) = self.batch.records.last_mut() {
             record.headers.end = self.batch.headers.len() as u32;

@@ -147,6 +147,25 @@ pub(super) fn event_time(
     Some(index)
 }
 
+/// Checks that whoever holds the keys can tell from a row whose cells are in it.
+pub(super) fn event_subject(
+    at: &At<&str>,
+    fields: &[Field],
+    problems: &mut Problems,
+) -> Option<usize> {
+    let index = field_named("event.subject", at, fields, problems)?;
+    let privacy = fields[index].privacy;
+    let sealed = fields.iter().any(|field| field.privacy.seal);
+    if sealed && !privacy.token && !privacy.open {
+        let what = format!(
+            "`event.subject` names \"{}\", which is neither open nor a token: no cell could be opened again",
+            at.value
+        );
+        problems.note(&at.span, what, "add \"token\" to its privacy");
+    }
+    Some(index)
+}
+
 /// Takes `min` and `max` in the field's type.
 pub(super) fn bounds(walk: &mut Walk, kind: FieldType, problems: &mut Problems) -> Bounds {
     let (min, max) = (walk.value("min"), walk.value("max"));

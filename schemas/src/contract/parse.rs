@@ -122,7 +122,7 @@ fn event(mut walk: Walk, fields: &[Field], problems: &mut Problems) -> Option<Ev
     let time = check::event_time(&time?, fields, problems);
     let subject = match subject {
         None => None,
-        Some(at) => Some(check::field_named("event.subject", &at, fields, problems)?),
+        Some(at) => Some(check::event_subject(&at, fields, problems)?),
     };
     Some(EventKeys {
         id: id?,

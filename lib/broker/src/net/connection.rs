@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use super::frame::{FrameError, Frames};
 use crate::api;
-use crate::config::DRAIN_DEADLINE;
+use crate::config::{DRAIN_DEADLINE, TRANSFER_DEADLINE};
 use crate::services::{Peer, Services};
 
 /// Serves one connection until either side ends it.
@@ -22,6 +22,7 @@ pub async fn serve(services: Arc<Services>, mut stream: TcpStream, mut peer: Pee
     let mut frames = Frames::new(
         services.config.limits.produce_bytes_max,
         Arc::clone(&services.frame_budget),
+        TRANSFER_DEADLINE,
     );
     loop {
         let mut stopping = peer.stopping.clone();

@@ -7,13 +7,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::config::{REQUEST_BYTES_MAX, TRANSFER_DEADLINE};
+use crate::config::REQUEST_BYTES_MAX;
 
 /// How much is read at once while it is unknown how long the frame is.
 const READ_BYTES: usize = 16 * 1024;
@@ -55,15 +56,18 @@ pub struct Frames {
     buffer: BytesMut,
     produce_bytes_max: usize,
     budget: Arc<Semaphore>,
+    deadline: Duration,
 }
 
 impl Frames {
-    /// A reader that accepts produce requests of up to `produce_bytes_max`, and large frames as `budget` has bytes left.
-    pub fn new(produce_bytes_max: usize, budget: Arc<Semaphore>) -> Self {
+    /// A reader that accepts produce requests of up to `produce_bytes_max`, and large frames as `budget` has bytes
+    /// left; a frame that has begun must be whole within `deadline`.
+    pub fn new(produce_bytes_max: usize, budget: Arc<Semaphore>, deadline: Duration) -> Self {
         Self {
             buffer: BytesMut::new(),
             produce_bytes_max,
             budget,
+            deadline,
         }
     }
 
@@ -78,7 +82,7 @@ impl Frames {
         if self.buffer.is_empty() && !self.begin(stream).await? {
             return Ok(None);
         }
-        match timeout(TRANSFER_DEADLINE, self.rest(stream)).await {
+        match timeout(self.deadline, self.rest(stream)).await {
             Ok(frame) => frame.map(Some),
             Err(_) => Err(FrameError::Late),
         }
@@ -160,8 +164,11 @@ impl Frames {
 mod tests {
     use super::*;
 
+    /// Longer than anything here takes.
+    const LONG: Duration = Duration::from_secs(60);
+
     async fn frames(raw: &[u8]) -> Result<Vec<Bytes>, FrameError> {
-        let mut frames = Frames::new(100_000, Arc::new(Semaphore::new(100_000)));
+        let mut frames = Frames::new(100_000, Arc::new(Semaphore::new(100_000)), LONG);
         let (mut input, mut found) = (raw, Vec::new());
         while let Some(frame) = frames.next(&mut input).await? {
             found.push(frame.bytes);
@@ -204,13 +211,13 @@ mod tests {
         ));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn large_frames_share_a_budget() {
         let budget = Arc::new(Semaphore::new(100_000));
         let raw = framed(&[&[0; 90_000]]);
-        let mut first = Frames::new(100_000, Arc::clone(&budget));
+        let mut first = Frames::new(100_000, Arc::clone(&budget), LONG);
         let held = first.next(&mut &raw[..]).await.unwrap().unwrap();
-        let mut second = Frames::new(100_000, budget);
+        let mut second = Frames::new(100_000, budget, Duration::from_millis(1));
         let refused = second.next(&mut &raw[..]).await;
         assert!(matches!(refused, Err(FrameError::Late)));
         drop(held);

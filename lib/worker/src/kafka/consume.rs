@@ -1,11 +1,12 @@
 //! The poll thread: one consumer of a group, its records gathered into batches, its rebalances handed over.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext};
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::describe;
+use super::queue::{Handful, Queue, Taken};
 use crate::batch::{BatchBuilder, TopicPartition};
 use crate::broker::{Assigned, BrokerError, Event, Order, Start, Subscription};
 
@@ -50,17 +52,24 @@ pub(super) fn subscribe(
     let context = Rebalances {
         events: events_in.clone(),
         open: Mutex::default(),
+        queue: Mutex::default(),
+        owns: AtomicBool::new(false),
     };
     let consumer: BaseConsumer<Rebalances> = consumer_config(config, group)
         .create_with_context(context)
         .map_err(setup)?;
-    consumer.subscribe(topics).map_err(setup)?;
+    // SAFETY: the poller, which owns the consumer, drops the queue first.
+    let queue = unsafe { Queue::new(consumer.client()) };
+    if let Ok(mut place) = consumer.context().queue.lock() {
+        *place = queue;
+    }
     let poller = Poller {
         consumer,
         events: events_in,
         orders: orders_out,
         reported_at: Instant::now(),
     };
+    poller.consumer.subscribe(topics).map_err(setup)?;
     std::thread::Builder::new()
         .name("poll".to_owned())
         .spawn(move || poller.run())
@@ -103,6 +112,10 @@ struct Rebalances {
     events: mpsc::Sender<Event>,
     /// Locked by the poll thread alone: rebalances are served inside its polls.
     open: Mutex<Vec<BatchBuilder>>,
+    /// What assigned partitions flow into. Locked by the poll thread alone.
+    queue: Mutex<Option<Queue>>,
+    /// Whether there are partitions whose queue is worth waiting for.
+    owns: AtomicBool,
 }
 
 impl ClientContext for Rebalances {}
@@ -115,14 +128,18 @@ impl ConsumerContext for Rebalances {
         list: &mut TopicPartitionList,
     ) {
         let partitions = partitions_of(list);
-        let done = match kind {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                consumer.assign(&self.assigned(partitions))
-            }
-            _ => {
-                self.revoked(consumer, partitions);
-                consumer.unassign()
-            }
+        let assigns = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        // A revocation takes everything: the assignor is not a cooperative one.
+        let owns = assigns && !partitions.is_empty();
+        self.owns.store(owns, Ordering::Relaxed);
+        let done = if !assigns {
+            self.revoked(consumer, partitions);
+            consumer.unassign()
+        } else if self.take_in(consumer, &partitions) {
+            consumer.assign(&self.assigned(partitions))
+        } else {
+            let reason = "no queue for a partition";
+            Err(KafkaError::Subscription(reason.to_owned()))
         };
         if let Err(error) = done {
             let reason = format!("could not take the assignment: {error}");
@@ -134,6 +151,19 @@ impl ConsumerContext for Rebalances {
 }
 
 impl Rebalances {
+    /// Lets partitions flow into our queue; says whether all do.
+    fn take_in(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) -> bool {
+        let Ok(queue) = self.queue.lock() else {
+            return false;
+        };
+        let Some(queue) = queue.as_ref() else {
+            return false;
+        };
+        partitions
+            .iter()
+            .all(|partition| queue.take_in(consumer.client(), partition))
+    }
+
     /// Asks the stage where to begin.
     fn assigned(&self, partitions: Vec<TopicPartition>) -> TopicPartitionList {
         let (answer, starts) = oneshot::channel();
@@ -282,18 +312,14 @@ impl Poller {
         }
     }
 
-    /// Polls until nothing is there or a batch is full, and hands over what came.
+    /// Serves rebalances and errors, takes what is there until a batch is full, and hands that over.
     fn round(&mut self) -> Result<(), Gone> {
-        let mut wait = POLL_WAIT;
-        loop {
-            match self.consumer.poll(wait) {
-                None => break,
-                Some(Ok(message)) => {
-                    if self.gather(&message) {
-                        break;
-                    }
-                }
-                Some(Err(error)) => self.failed(error)?,
+        self.serve()?;
+        let owns = self.consumer.context().owns.load(Ordering::Relaxed);
+        let mut wait = if owns { POLL_WAIT } else { Duration::ZERO };
+        while let Some(handful) = self.take(wait) {
+            if self.gather(&handful)? {
+                break;
             }
             wait = Duration::ZERO;
         }
@@ -302,22 +328,52 @@ impl Poller {
         Ok(())
     }
 
-    /// Adds a message to its batch; says whether that is full.
-    fn gather(&self, message: &BorrowedMessage<'_>) -> bool {
-        let Ok(mut open) = self.consumer.context().open.lock() else {
-            return true;
-        };
-        let (topic, partition) = (message.topic(), Partition(message.partition()));
-        let is_of = |builder: &BatchBuilder| {
-            builder.from().partition == partition && builder.from().topic.as_ref() == topic
-        };
-        let at = open.iter().position(is_of).unwrap_or_else(|| {
-            open.push(BatchBuilder::new((topic, partition).into()));
-            open.len() - 1
-        });
-        let builder = &mut open[at];
-        add(builder, message);
-        BATCH_BYTES_MAX <= builder.bytes() || BATCH_RECORDS_MAX <= builder.len()
+    /// Lets the client tell what happened to it.
+    fn serve(&self) -> Result<(), Gone> {
+        loop {
+            let owns = self.consumer.context().owns.load(Ordering::Relaxed);
+            let wait = if owns { Duration::ZERO } else { POLL_WAIT };
+            let Some(polled) = self.consumer.poll(wait) else {
+                return Ok(());
+            };
+            match polled {
+                Ok(message) => {
+                    let from = format!("{}/{}", message.topic(), message.partition());
+                    return self.give_up(from, "a record came past its queue");
+                }
+                Err(error) => self.failed(error)?,
+            }
+        }
+    }
+
+    fn take(&self, wait: Duration) -> Option<Handful> {
+        let queue = self.consumer.context().queue.lock().ok()?;
+        let handful = queue.as_ref()?.take(wait);
+        (!handful.is_empty()).then_some(handful)
+    }
+
+    /// Adds records to their batches; says whether one is full.
+    fn gather(&self, handful: &Handful) -> Result<bool, Gone> {
+        let mut open = self.consumer.context().open.lock().map_err(|_| Gone)?;
+        let mut before: Option<(Taken<'_>, usize)> = None;
+        let mut full = false;
+        for taken in handful.iter() {
+            let taken = match taken {
+                Ok(taken) => taken,
+                Err(error) => {
+                    self.failed(error)?;
+                    continue;
+                }
+            };
+            let at = match &before {
+                Some((other, at)) if taken.is_beside(other) => *at,
+                _ => builder_at(&mut open, &taken),
+            };
+            taken.copy_to(&mut open[at]);
+            full |= is_full(&open[at]);
+            before = Some((taken, at));
+        }
+        Ok(full)
     }
 
     fn hand_over(&self) -> Result<(), Gone> {
@@ -349,11 +405,12 @@ impl Poller {
             warn!(%error, "reading is disturbed");
             return Ok(());
         }
-        let reason = error.to_string();
-        let failed = BrokerError::Read {
-            from: "subscription".to_owned(),
-            reason,
-        };
+        self.give_up("subscription".to_owned(), &error.to_string())
+    }
+
+    fn give_up(&self, from: String, reason: &str) -> Result<(), Gone> {
+        let reason = reason.to_owned();
+        let failed = BrokerError::Read { from, reason };
         let _ = self.events.blocking_send(Event::Failed(failed));
         Err(Gone)
     }
@@ -377,19 +434,27 @@ impl Poller {
     }
 }
 
+impl Drop for Poller {
+    fn drop(&mut self) {
+        // Before its client.
+        if let Ok(mut queue) = self.consumer.context().queue.lock() {
+            *queue = None;
+        }
+    }
+}
+
 /// The stage has gone.
 struct Gone;
 
-/// Copies a message into a batch.
-pub(super) fn add(builder: &mut BatchBuilder, message: &BorrowedMessage<'_>) {
-    let timestamp = message.timestamp().to_millis().unwrap_or(-1);
-    builder.record(
-        Offset(message.offset()),
-        timestamp,
-        message.key(),
-        message.payload(),
-    );
-    for header in message.headers().iter().flat_map(|headers| headers.iter()) {
-        builder.header(header.key, header.value);
-    }
+/// Returns the place of the batch that a record belongs to; begins one if there is none.
+fn builder_at(open: &mut Vec<BatchBuilder>, taken: &Taken<'_>) -> usize {
+    let at = open.iter().position(|builder| taken.is_of(builder.from()));
+    at.unwrap_or_else(|| {
+        open.push(BatchBuilder::new(taken.from()));
+        open.len() - 1
+    })
+}
+
+fn is_full(builder: &BatchBuilder) -> bool {
+    BATCH_BYTES_MAX <= builder.bytes() || BATCH_RECORDS_MAX <= builder.len()
 }

@@ -3,6 +3,7 @@
 mod consume;
 mod describe;
 mod produce;
+mod queue;
 mod read;
 
 use std::sync::{Arc, OnceLock};

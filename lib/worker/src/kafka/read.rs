@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use schemas::Offset;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::consume::add;
 use crate::batch::{Batch, BatchBuilder, TopicPartition};
 use crate::broker::{BrokerError, Watermarks};
 
@@ -146,4 +145,18 @@ pub(super) fn follow(
         .spawn(work)
         .map_err(|error| BrokerError::Setup(error.to_string()))?;
     Ok(batches)
+}
+
+/// Copies a message into a batch.
+fn add(builder: &mut BatchBuilder, message: &BorrowedMessage<'_>) {
+    let timestamp = message.timestamp().to_millis().unwrap_or(-1);
+    builder.record(
+        Offset(message.offset()),
+        timestamp,
+        message.key(),
+        message.payload(),
+    );
+    for header in message.headers().iter().flat_map(|headers| headers.iter()) {
+        builder.header(header.key, header.value);
+    }
 }
