@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ingest::clean::Cleaner;
-use ingest::columns::ColumnWriter;
+use ingest::columns::{ColumnWriter, sealer};
 use ingest::parse::RawEvent;
 use schemas::{Contract, Offset, Partition, TopicId};
 use seal::{Keyring, MemoryKeyStore, StreamId, StreamKeys};
@@ -31,7 +31,8 @@ fn bench(criterion: &mut Criterion) {
     let id = StreamId::new("demo", "flights").expect("short names");
     let keys = StreamKeys::open_or_create(id, Arc::new(ring), Arc::new(MemoryKeyStore::new()))
         .expect("a fresh store");
-    let mut columns = ColumnWriter::new(&contract, keys).expect("fresh keys");
+    let mut columns = ColumnWriter::new(&contract, &keys);
+    let (mut sealer, mut slots) = (sealer(&contract, keys).expect("fresh keys"), Vec::new());
     let mut cleaner = Cleaner::new(&contract);
     let events = events();
     let mut group = criterion.benchmark_group("ingest");
@@ -46,9 +47,13 @@ fn bench(criterion: &mut Criterion) {
                 decided.expect("every event is clean");
                 columns.push(Offset(at as i64), 0, None, &clean);
             }
+            slots.clear();
+            sealer
+                .resolve(columns.subjects(), &mut slots)
+                .expect("a store in memory");
             black_box(
                 columns
-                    .finish(TopicId([1; 16]), Partition(0))
+                    .finish(&sealer, &slots, TopicId([1; 16]), Partition(0))
                     .expect("columns of one length"),
             )
         });

@@ -24,14 +24,13 @@ const BYTES_FULL: usize = schemas::clean::BATCH_BYTES_MAX - (64 << 10);
 /// Bytes of a sealed cell and a token beside the plaintext, for the estimate.
 const HIDDEN_BYTES: usize = seal::CELL_OVERHEAD + 16;
 
-/// Gathers clean events and makes record batches of them.
+/// Gathers clean events of one partition and makes record batches of them.
 pub struct ColumnWriter {
     columns: Columns,
     id: usize,
     time: usize,
     subject: Option<usize>,
     subject_tokens: Option<Tokenizer>,
-    sealer: Sealer,
     offsets: Int64Builder,
     event_times: TimestampMicrosecondBuilder,
     ingest_times: TimestampMicrosecondBuilder,
@@ -45,8 +44,16 @@ pub struct ColumnWriter {
 struct Rows {
     offsets: Vec<Offset>,
     subjects: Vec<Option<Token>>,
-    slots: Vec<Slot>,
     bytes: usize,
+}
+
+/// What cells are sealed with, and for which rows.
+struct Sealing<'a> {
+    sealer: &'a Sealer,
+    slots: &'a [Slot],
+    topic: TopicId,
+    partition: Partition,
+    offsets: &'a [Offset],
 }
 
 /// The columns of one field.
@@ -80,51 +87,50 @@ pub enum ColumnsError {
     Arrow(#[from] ArrowError),
 }
 
+/// Makes the sealer of a contract's sealed fields, which all partitions share.
+///
+/// # Errors
+/// [`SealError`] if the keys cannot be used.
+pub fn sealer(contract: &Contract, keys: StreamKeys) -> Result<Sealer, SealError> {
+    let sealed = |field: &schemas::contract::Field| SealedField {
+        id: field.id,
+        pad_to: field.privacy.pad_to,
+    };
+    let fields: Vec<SealedField> = contract
+        .fields
+        .iter()
+        .filter(|field| field.privacy.seal)
+        .map(sealed)
+        .collect();
+    Sealer::new(keys, &fields, CACHED_SUBJECTS)
+}
+
 impl ColumnWriter {
     /// Makes a writer for a contract's columns.
-    ///
-    /// # Errors
-    /// [`SealError`] if the keys cannot be used.
-    pub fn new(contract: &Contract, keys: StreamKeys) -> Result<ColumnWriter, SealError> {
-        let sealed = |field: &schemas::contract::Field| SealedField {
-            id: field.id,
-            pad_to: field.privacy.pad_to,
-        };
-        let fields: Vec<SealedField> = contract
-            .fields
-            .iter()
-            .filter(|field| field.privacy.seal)
-            .map(sealed)
-            .collect();
-        let column = |field| FieldColumns::of(field, &keys);
+    pub fn new(contract: &Contract, keys: &StreamKeys) -> ColumnWriter {
+        let column = |field| FieldColumns::of(field, keys);
         let subject_tokens = contract
             .event
             .subject
             .map(|subject| keys.tokenizer(contract.fields[subject].id, StreamKeys::COLUMN));
-        Ok(ColumnWriter {
+        ColumnWriter {
             columns: Columns::of(contract),
             id: contract.event.id,
             time: contract.event.time,
             subject: contract.event.subject,
             subject_tokens,
             fields: contract.fields.iter().map(column).collect(),
-            sealer: Sealer::new(keys, &fields, CACHED_SUBJECTS)?,
             offsets: Int64Builder::new(),
             event_times: TimestampMicrosecondBuilder::new().with_timezone("+00:00"),
             ingest_times: TimestampMicrosecondBuilder::new().with_timezone("+00:00"),
             trace_parents: StringBuilder::new(),
             rows: Rows::default(),
-        })
+        }
     }
 
     /// Returns the columns.
     pub fn columns(&self) -> &Columns {
         &self.columns
-    }
-
-    /// Returns the sealer, for dead letters.
-    pub fn sealer(&self) -> &Sealer {
-        &self.sealer
     }
 
     /// Returns how many events wait.
@@ -163,39 +169,54 @@ impl ColumnWriter {
         self.ingest_times
             .append_value(ingest_ms.saturating_mul(1000));
         self.trace_parents.append_option(trace_parent);
+        let subject = self.subject_of(clean);
         self.rows.offsets.push(offset);
-        self.rows.subjects.push(self.subject_of(clean));
+        self.rows.subjects.push(subject);
         self.rows.bytes += 32 + trace_parent.map_or(0, str::len);
-        for (columns, value) in self.fields.iter_mut().zip(clean) {
+        for (at, (columns, value)) in self.fields.iter_mut().zip(clean).enumerate() {
             if let Some(columns) = columns {
-                self.rows.bytes += columns.push(value);
+                // The subject's token is made already.
+                let token = subject.filter(|_| Some(at) == self.subject);
+                self.rows.bytes += columns.push(value, token);
             }
         }
     }
 
-    /// Makes the batch of the events that wait: resolves subjects, makes their missing keys durable, seals.
+    /// Returns the subjects of the events that wait, in order: what a sealer resolves to slots.
+    pub fn subjects(&self) -> &[Option<Token>] {
+        &self.rows.subjects
+    }
+
+    /// Makes the batch of the events that wait; `slots` are those of their subjects.
     ///
     /// # Errors
     /// [`ColumnsError`]; the events that waited are then lost to this writer, and the worker starts anew.
     pub fn finish(
         &mut self,
+        sealer: &Sealer,
+        slots: &[Slot],
         topic: TopicId,
         partition: Partition,
     ) -> Result<RecordBatch, ColumnsError> {
         let mut rows = std::mem::take(&mut self.rows);
-        self.sealer.resolve(&rows.subjects, &mut rows.slots)?;
         let mut arrays: Vec<ArrayRef> = vec![
             Arc::new(self.offsets.finish()),
             Arc::new(self.event_times.finish()),
             Arc::new(self.ingest_times.finish()),
             Arc::new(self.trace_parents.finish()),
         ];
+        let sealing = Sealing {
+            sealer,
+            slots,
+            topic,
+            partition,
+            offsets: &rows.offsets,
+        };
         for columns in self.fields.iter_mut().flatten() {
-            columns.finish(&self.sealer, topic, partition, &rows, &mut arrays)?;
+            columns.finish(&sealing, &mut arrays)?;
         }
         rows.offsets.clear();
         rows.subjects.clear();
-        rows.slots.clear();
         rows.bytes = 0;
         self.rows = rows;
         Ok(RecordBatch::try_new(self.columns.schema().clone(), arrays)?)
@@ -241,8 +262,8 @@ impl FieldColumns {
         })
     }
 
-    /// Adds a value; returns the bytes that it is estimated to take.
-    fn push(&mut self, value: &Clean<'_>) -> usize {
+    /// Adds a value, with its token if that is known; returns the bytes that it is estimated to take.
+    fn push(&mut self, value: &Clean<'_>, token: Option<Token>) -> usize {
         match (self, value) {
             (FieldColumns::Text(builder), Clean::Text(text)) => {
                 builder.append_value(text);
@@ -258,20 +279,17 @@ impl FieldColumns {
             (FieldColumns::Bool(builder), Clean::Bool(value)) => builder.append_value(*value),
             (FieldColumns::Bool(builder), _) => builder.append_null(),
             (FieldColumns::Hidden(hidden), Clean::Text(text)) => {
-                hidden.push(Some(text.as_bytes()));
+                hidden.push(Some(text.as_bytes()), token);
                 return text.len() + HIDDEN_BYTES;
             }
-            (FieldColumns::Hidden(hidden), _) => hidden.push(None),
+            (FieldColumns::Hidden(hidden), _) => hidden.push(None, None),
         }
         8
     }
 
     fn finish(
         &mut self,
-        sealer: &Sealer,
-        topic: TopicId,
-        partition: Partition,
-        rows: &Rows,
+        sealing: &Sealing<'_>,
         arrays: &mut Vec<ArrayRef>,
     ) -> Result<(), ColumnsError> {
         arrays.push(match self {
@@ -281,7 +299,7 @@ impl FieldColumns {
             FieldColumns::Float(builder) => Arc::new(builder.finish()),
             FieldColumns::Bool(builder) => Arc::new(builder.finish()),
             FieldColumns::Hidden(hidden) => {
-                return hidden.finish(sealer, topic, partition, rows, arrays);
+                return hidden.finish(sealing, arrays);
             }
         });
         Ok(())
@@ -289,9 +307,10 @@ impl FieldColumns {
 }
 
 impl Hidden {
-    fn push(&mut self, plaintext: Option<&[u8]>) {
+    fn push(&mut self, plaintext: Option<&[u8]>, token: Option<Token>) {
         if let Some((tokenizer, builder)) = &mut self.tokens {
-            builder.append_option(plaintext.map(|text| tokenizer.token(text).0));
+            let token = |text| token.unwrap_or_else(|| tokenizer.token(text));
+            builder.append_option(plaintext.map(|text| token(text).0));
         }
         if self.seal {
             self.plaintexts
@@ -302,14 +321,11 @@ impl Hidden {
 
     fn finish(
         &mut self,
-        sealer: &Sealer,
-        topic: TopicId,
-        partition: Partition,
-        rows: &Rows,
+        sealing: &Sealing<'_>,
         arrays: &mut Vec<ArrayRef>,
     ) -> Result<(), ColumnsError> {
         if self.seal {
-            arrays.push(Arc::new(self.seal(sealer, topic, partition, rows)?));
+            arrays.push(Arc::new(self.seal(sealing)?));
         }
         if let Some((_, builder)) = &mut self.tokens {
             arrays.push(Arc::new(builder.finish()));
@@ -319,17 +335,18 @@ impl Hidden {
         Ok(())
     }
 
-    fn seal(
-        &mut self,
-        sealer: &Sealer,
-        topic: TopicId,
-        partition: Partition,
-        rows: &Rows,
-    ) -> Result<BinaryArray, ColumnsError> {
+    fn seal(&mut self, sealing: &Sealing<'_>) -> Result<BinaryArray, ColumnsError> {
+        let Sealing {
+            sealer,
+            slots,
+            topic,
+            partition,
+            offsets,
+        } = *sealing;
         let mut column = sealer.column(self.field, topic, partition)?;
         self.cells.clear();
         let mut start = 0;
-        for ((end, offset), slot) in self.ends.iter().zip(&rows.offsets).zip(&rows.slots) {
+        for ((end, offset), slot) in self.ends.iter().zip(offsets).zip(slots) {
             match end {
                 Some(end) => {
                     column.seal(

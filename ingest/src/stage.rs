@@ -8,12 +8,12 @@ use schemas::clean::{CleanEncoder, CleanHeader};
 use schemas::dead::{self, header};
 use schemas::topics::Topics;
 use schemas::{Contract, Digest, Offset, Partition, SourceCoordinates, TopicId};
-use seal::StreamKeys;
+use seal::{Sealer, Slot, StreamKeys};
 use telemetry::{Instruments, Traces, names};
 use worker::{Batch, Broker, Lane, Outgoing, Record, Stage, Start, TopicPartition};
 
 use crate::clean::{Clean, Cleaner, Memory, Rejection};
-use crate::columns::{ColumnWriter, ColumnsError};
+use crate::columns::{self, ColumnWriter, ColumnsError};
 use crate::error::IngestError;
 use crate::moments::Moments;
 use crate::outbox::{Outbox, Parcel};
@@ -39,7 +39,8 @@ pub struct Ingester<B: Broker> {
 
 /// What turns decided events into messages.
 struct Writer {
-    columns: ColumnWriter,
+    sealer: Sealer,
+    slots: Vec<Slot>,
     encoder: CleanEncoder,
     topic_id: TopicId,
     digest: Digest,
@@ -53,6 +54,9 @@ struct Owned<L> {
     partition: Partition,
     memory: Memory,
     next: Option<Offset>,
+    /// The events that wait for the end of the round, and the first raw offset that their batch will cover.
+    columns: ColumnWriter,
+    open: Option<Offset>,
     letters_through: Option<Offset>,
     /// Number of the last dead letter sent.
     letters: u64,
@@ -77,7 +81,8 @@ impl<B: Broker> Ingester<B> {
         same_partitions(&broker, &topics.clean, raw.partitions).await?;
         same_partitions(&broker, &topics.dead, raw.partitions).await?;
         let writer = Writer {
-            columns: ColumnWriter::new(&contract, keys)?,
+            sealer: columns::sealer(&contract, keys)?,
+            slots: Vec::new(),
             encoder: CleanEncoder::default(),
             topic_id: raw.id,
             digest: contract.digest(),
@@ -137,6 +142,8 @@ impl<B: Broker> Stage for Ingester<B> {
             partition: raw.partition,
             memory: restored.memory,
             next: restored.next,
+            columns: ColumnWriter::new(&self.contract, self.writer.sealer.keys()),
+            open: None,
             letters_through: restored.letters_through,
             letters: 0,
             dead,
@@ -153,48 +160,47 @@ impl<B: Broker> Stage for Ingester<B> {
             return Err(IngestError::Unassigned(batch.from().to_string()));
         };
         let (mut event, mut clean): (RawEvent<'_>, Vec<Clean<'_>>) = Default::default();
-        let mut first = owned.next;
         let mut clean_count = 0;
         for record in batch.records() {
+            let offset = record.offset();
             // What a rebalance or a restart brings again is decided already.
-            if owned.next.is_some_and(|next| record.offset() < next) {
+            if owned.next.is_some_and(|next| offset < next) {
                 continue;
             }
-            first = first.or(Some(record.offset()));
+            owned.open.get_or_insert(owned.next.unwrap_or(offset));
             match self
                 .cleaner
                 .decide(record.value(), &mut owned.memory, &mut event, &mut clean)
             {
                 Ok(()) => {
                     let parent = trace_parent(&record);
-                    self.writer.columns.push(
-                        record.offset(),
-                        record.timestamp_ms(),
-                        parent,
-                        &clean,
-                    );
+                    owned
+                        .columns
+                        .push(offset, record.timestamp_ms(), parent, &clean);
                     self.writer.trace(parent, started);
                     clean_count += 1;
                 }
                 Err(rejection) => self.writer.letter(owned, &record, rejection).await?,
             }
-            owned.next = Some(record.offset().next());
-            if self.writer.columns.is_full() {
-                self.writer.send(owned, first).await?;
-                first = owned.next;
+            owned.next = Some(offset.next());
+            if owned.columns.is_full() {
+                self.writer.close(&mut [owned]).await?;
             }
-        }
-        if first != owned.next {
-            self.writer.send(owned, first).await?;
         }
         self.writer.signals.decided(batch.len(), clean_count);
         self.writer.signals.tallied(&self.cleaner.take_tally());
-        // The outbox works in a task of its own: let it, even if the next batch is here already.
-        tokio::task::yield_now().await;
         Ok(())
     }
 
     async fn tick(&mut self, _: Instant) -> Result<(), IngestError> {
+        let is_open = |owned: &&mut Owned<B::Lane>| owned.open.is_some();
+        let mut open: Vec<_> = self.partitions.values_mut().filter(is_open).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        self.writer.close(&mut open).await?;
+        // The outbox works in a task of its own: let it, even if the next round is here already.
+        tokio::task::yield_now().await;
         Ok(())
     }
 
@@ -210,7 +216,8 @@ impl<B: Broker> Stage for Ingester<B> {
 
     async fn drain(&mut self, partitions: &[TopicPartition]) -> Result<(), IngestError> {
         for partition in partitions {
-            if let Some(owned) = self.partitions.get(&partition.partition) {
+            if let Some(owned) = self.partitions.get_mut(&partition.partition) {
+                self.writer.close(&mut [&mut *owned]).await?;
                 owned.outbox.flush().await?;
             }
         }
@@ -225,18 +232,36 @@ impl<B: Broker> Stage for Ingester<B> {
 }
 
 impl Writer {
-    /// Sends the events that wait as one clean batch that covers everything decided since `first`.
+    /// Sends the events that wait in some partitions, one clean batch for each; new keys of all of them are made
+    /// durable in one go.
+    async fn close<L: Lane>(&mut self, open: &mut [&mut Owned<L>]) -> Result<(), IngestError> {
+        let subjects = open.iter().flat_map(|owned| owned.columns.subjects());
+        let subjects: Vec<_> = subjects.copied().collect();
+        let mut slots = std::mem::take(&mut self.slots);
+        slots.clear();
+        self.sealer.resolve(&subjects, &mut slots)?;
+        let mut rest = slots.as_slice();
+        for owned in open {
+            let (own, others) = rest.split_at(owned.columns.len());
+            self.send(owned, own).await?;
+            rest = others;
+        }
+        self.slots = slots;
+        Ok(())
+    }
+
+    /// Sends one clean batch that covers everything decided since the last one.
     async fn send<L: Lane>(
         &mut self,
-        owned: &Owned<L>,
-        first: Option<Offset>,
+        owned: &mut Owned<L>,
+        slots: &[Slot],
     ) -> Result<(), IngestError> {
-        let (Some(first), Some(next)) = (first, owned.next) else {
+        let (Some(first), Some(next)) = (owned.open.take(), owned.next) else {
             return Ok(());
         };
-        let batch = self
+        let batch = owned
             .columns
-            .finish(self.topic_id, owned.partition)
+            .finish(&self.sealer, slots, self.topic_id, owned.partition)
             .map_err(|error| match error {
                 ColumnsError::Seal(error) => IngestError::Seal(error),
                 ColumnsError::Arrow(error) => IngestError::Arrow(error),
@@ -281,11 +306,8 @@ impl Writer {
             offset,
         };
         let mut sealed = Vec::new();
-        self.columns.sealer().seal_letter(
-            source,
-            record.value().unwrap_or_default(),
-            &mut sealed,
-        )?;
+        let raw = record.value().unwrap_or_default();
+        self.sealer.seal_letter(source, raw, &mut sealed)?;
         let (topic, partition, at) = (
             source.topic_id.to_string(),
             source.partition.to_string(),

@@ -19,7 +19,7 @@ use super::quality::Quality;
 use super::watch::{Seen, Watch};
 use crate::pipeline::{Folder, OnEvent, Pipeline, Plan};
 use crate::produce::{
-    self, DirtKind, Known, Layout, Played, Progress, SendOptions, Sender, Source, Speed,
+    self, DirtKind, Known, Layout, Played, Progress, SendOptions, Sender, Source,
 };
 use crate::supervise::Event;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use schemas::Offset;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::info;
@@ -16,6 +16,9 @@ use crate::stage::{Fault, Next, Stage};
 
 /// How often a stage is told the time when nothing comes.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Events of one round: as many as may wait.
+const ROUND_EVENTS_MAX: usize = 8;
 
 /// How often durable offsets are committed: a crash repeats at most this much work.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
@@ -102,6 +105,7 @@ impl<S: Stage> Running<'_, S> {
             };
             if let Some(event) = event {
                 self.take(event).await?;
+                self.take_ready().await?;
             }
             let now = Instant::now();
             self.stage.tick(now).await.map_err(RunError::Stage)?;
@@ -129,6 +133,18 @@ impl<S: Stage> Running<'_, S> {
             return Err(BrokerError::Stopped.into());
         }
         self.leave().await
+    }
+
+    /// Takes what else is there already, so that what a stage does at the end of a round it does for all of it.
+    async fn take_ready(&mut self) -> Result<(), RunError<S::Error>> {
+        for _ in 1..ROUND_EVENTS_MAX {
+            match self.subscription.events.try_recv() {
+                Ok(event) => self.take(event).await?,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Err(BrokerError::Stopped.into()),
+            }
+        }
+        Ok(())
     }
 
     async fn take(&mut self, event: Event) -> Result<(), RunError<S::Error>> {

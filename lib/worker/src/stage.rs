@@ -25,8 +25,8 @@ pub trait Stage: Send {
     /// Handles the next records of a partition. May return before their effects are durable.
     fn handle(&mut self, batch: Batch) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Does what time alone makes due; called after every batch, and every tenth of a second when
-    /// nothing comes.
+    /// Ends a round: called once all batches that were there have been handled (a few at most), and every tenth of
+    /// a second when nothing comes. Does what time makes due, and what is cheaper for many batches than for one.
     fn tick(&mut self, now: Instant) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Returns, for partitions that moved, the next offset to read: all effects of what is before it are
