@@ -1,8 +1,8 @@
 //! Makes the topics of a stream, on any Kafka.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -14,6 +14,8 @@ const RAW_BYTES_MAX: usize = 4 << 20;
 /// A dead letter is a sealed raw record and some.
 const DEAD_BYTES_MAX: usize = RAW_BYTES_MAX + (64 << 10);
 const DEADLINE: Duration = Duration::from_secs(30);
+/// Between two looks for a topic that was just made.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Makes the six topics of a stream; those that are there stay as they are.
 ///
@@ -55,19 +57,9 @@ pub fn create(
 
 /// Refuses topics of which one partition cannot follow from another.
 fn agree(admin: &AdminClient<DefaultClientContext>, topics: &Topics) -> Result<()> {
-    let metadata = admin
-        .inner()
-        .fetch_metadata(None, DEADLINE)
-        .context("Kafka does not say what topics it has")?;
-    let count = |name: &str| {
-        let topic = metadata.topics().iter().find(|topic| topic.name() == name);
-        topic
-            .map(|topic| topic.partitions().len())
-            .ok_or_else(|| anyhow!("topic {name} is not there"))
-    };
-    let raw = count(&topics.raw)?;
+    let raw = partitions(admin, &topics.raw)?;
     for name in [&topics.clean, &topics.dead, &topics.scores] {
-        let partitions = count(name)?;
+        let partitions = partitions(admin, name)?;
         if partitions != raw {
             bail!(
                 "topic {name} has {partitions} partitions and {} has {raw}; they must be equal",
@@ -76,4 +68,22 @@ fn agree(admin: &AdminClient<DefaultClientContext>, topics: &Topics) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Returns how many partitions a topic has; waits for one that was just made, since a broker that is asked hears of
+/// it a little later than the one that made it.
+fn partitions(admin: &AdminClient<DefaultClientContext>, name: &str) -> Result<usize> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let metadata = admin
+            .inner()
+            .fetch_metadata(Some(name), DEADLINE)
+            .context("Kafka does not say what topics it has")?;
+        let found = metadata.topics().iter().find(|topic| topic.name() == name);
+        match found.map_or(0, |topic| topic.partitions().len()) {
+            0 if deadline < Instant::now() => bail!("topic {name} is not there"),
+            0 => std::thread::sleep(LOOK_EVERY),
+            partitions => return Ok(partitions),
+        }
+    }
 }
