@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use sonic_rs::{JsonType, JsonValueTrait};
 
-use crate::contract::Label as LabelContract;
+use crate::contract::{Label as LabelContract, LabelType};
 use crate::time::{EventTime, parse_rfc3339};
 
 /// What became of an event.
@@ -12,8 +12,8 @@ use crate::time::{EventTime, parse_rfc3339};
 pub struct LabelEvent<'a> {
     /// The event's id.
     pub event_id: Cow<'a, str>,
-    /// 1 for yes, 0 for no.
-    pub label: bool,
+    /// 1 for yes, 0 for no; the number; the index of the class.
+    pub label: f64,
     /// When it became known.
     pub time: EventTime,
 }
@@ -50,7 +50,7 @@ impl<'a> LabelEvent<'a> {
             if key == contract.event {
                 event_id = text(payload, &value);
             } else if key == contract.name {
-                label = yes_or_no(&value);
+                label = outcome(contract, &value);
             } else if key == contract.time {
                 time = point(&value);
             }
@@ -80,12 +80,22 @@ fn text<'a>(payload: &'a [u8], value: &sonic_rs::LazyValue<'_>) -> Option<Cow<'a
     }
 }
 
-fn yes_or_no(value: &sonic_rs::LazyValue<'_>) -> Option<bool> {
-    value.as_bool().or_else(|| match value.as_f64()? {
-        0.0 => Some(false),
-        1.0 => Some(true),
-        _ => None,
-    })
+/// Returns a label of the contract's type.
+fn outcome(contract: &LabelContract, value: &sonic_rs::LazyValue<'_>) -> Option<f64> {
+    match contract.kind {
+        LabelType::Bool => match value.as_bool() {
+            Some(yes) => Some(f64::from(u8::from(yes))),
+            None => value
+                .as_f64()
+                .filter(|label| *label == 0.0 || *label == 1.0),
+        },
+        LabelType::Number => value.as_f64().filter(|label| label.is_finite()),
+        LabelType::Class => {
+            let name = value.as_str()?;
+            let found = contract.classes.iter().position(|class| class == name);
+            found.map(|at| at as f64)
+        }
+    }
 }
 
 fn point(value: &sonic_rs::LazyValue<'_>) -> Option<EventTime> {
@@ -100,7 +110,7 @@ mod tests {
     use super::*;
     use crate::Contract;
 
-    fn check(payload: &str, expected: Result<(&str, bool, i64), LabelError>) {
+    fn check(payload: &str, expected: Result<(&str, f64, i64), LabelError>) {
         let contract = Contract::parse("test", include_str!("../fixtures/contract.toml")).unwrap();
         let read = LabelEvent::parse(contract.label.as_ref().unwrap(), payload.as_bytes());
         let read = read.map(|label| (label.event_id.into_owned(), label.label, label.time.0));
@@ -115,11 +125,11 @@ mod tests {
     fn reads_labels_and_names_what_is_wrong() {
         check(
             r#"{"id":"a","late":true,"time":"1970-01-01T00:00:01Z"}"#,
-            Ok(("a", true, 1_000_000)),
+            Ok(("a", 1.0, 1_000_000)),
         );
         check(
             r#"{"time":5,"late":0,"more":[1],"id":"\u00e9\n"}"#,
-            Ok(("é\n", false, 5_000)),
+            Ok(("é\n", 0.0, 5_000)),
         );
         check(r#"{"late":true,"time":5}"#, Err(LabelError::EventId));
         check(
