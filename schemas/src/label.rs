@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::contract::Label as LabelContract;
+use crate::contract::{Label as LabelContract, LabelType};
 use crate::json::{self, RawValue};
 use crate::time::{EventTime, parse_rfc3339};
 
@@ -11,8 +11,8 @@ use crate::time::{EventTime, parse_rfc3339};
 pub struct LabelEvent<'a> {
     /// The event's id.
     pub event_id: Cow<'a, str>,
-    /// 1 for yes, 0 for no.
-    pub label: bool,
+    /// 1 for yes, 0 for no; or the number.
+    pub label: f64,
     /// When it became known.
     pub time: EventTime,
 }
@@ -52,20 +52,23 @@ impl<'a> LabelEvent<'a> {
         };
         Ok(LabelEvent {
             event_id,
-            label: yes_or_no(&label).ok_or(LabelError::Label)?,
+            label: outcome(contract, &label).ok_or(LabelError::Label)?,
             time: point(&time).ok_or(LabelError::Time)?,
         })
     }
 }
 
-fn yes_or_no(value: &RawValue<'_>) -> Option<bool> {
-    match value {
-        RawValue::Bool(label) => Some(*label),
-        RawValue::Int(0) => Some(false),
-        RawValue::Int(1) => Some(true),
-        RawValue::Float(number) if *number == 0.0 => Some(false),
-        RawValue::Float(number) if *number == 1.0 => Some(true),
-        _ => None,
+/// Returns a label of the contract's type.
+fn outcome(contract: &LabelContract, value: &RawValue<'_>) -> Option<f64> {
+    let number = match value {
+        RawValue::Bool(yes) if contract.kind == LabelType::Bool => f64::from(u8::from(*yes)),
+        RawValue::Int(number) => *number as f64,
+        RawValue::Float(number) => *number,
+        _ => return None,
+    };
+    match contract.kind {
+        LabelType::Bool => (number == 0.0 || number == 1.0).then_some(number),
+        LabelType::Number => number.is_finite().then_some(number),
     }
 }
 
@@ -82,7 +85,7 @@ mod tests {
     use super::*;
     use crate::Contract;
 
-    fn check(payload: &str, expected: Result<(&str, bool, i64), LabelError>) {
+    fn check(payload: &str, expected: Result<(&str, f64, i64), LabelError>) {
         let contract = Contract::parse("test", include_str!("../fixtures/contract.toml")).unwrap();
         let read = LabelEvent::parse(contract.label.as_ref().unwrap(), payload.as_bytes());
         let read = read.map(|label| (label.event_id.into_owned(), label.label, label.time.0));
@@ -97,11 +100,11 @@ mod tests {
     fn reads_labels_and_names_what_is_wrong() {
         check(
             r#"{"id":"a","late":true,"time":"1970-01-01T00:00:01Z"}"#,
-            Ok(("a", true, 1_000_000)),
+            Ok(("a", 1.0, 1_000_000)),
         );
         check(
             r#"{"time":5,"late":0,"more":[1],"id":"\u00e9\n"}"#,
-            Ok(("é\n", false, 5_000)),
+            Ok(("é\n", 0.0, 5_000)),
         );
         check(r#"{"late":true,"time":5}"#, Err(LabelError::EventId));
         check(

@@ -75,7 +75,10 @@ fn dataset(space: &mut FeatureSpace, batch: &RecordBatch) -> DatasetBase<Rows, V
     space
         .encode(batch, &mut rows)
         .expect("the batch is one of the contract");
-    DatasetBase::new(rows, (0..ROWS).map(|at| Label(at % 4 == 0)).collect())
+    DatasetBase::new(
+        rows,
+        (0..ROWS).map(|at| Label::yes_or_no(at % 4 == 0)).collect(),
+    )
 }
 
 fn rows(criterion: &mut Criterion) {

@@ -97,13 +97,16 @@ fn run(
         let mut batch = Rows::with_capacity(rows.layout(), due.len());
         due.iter().for_each(|(_, at)| batch.push(rows.row(*at)));
         let late = |at: &usize| outcomes[*at].as_ref().is_some_and(|outcome| outcome.late);
-        let labels: Vec<Label> = due.iter().map(|(_, at)| Label(late(at))).collect();
+        let labels: Vec<Label> = due
+            .iter()
+            .map(|(_, at)| Label::yes_or_no(late(at)))
+            .collect();
         let dataset = linfa::DatasetBase::new(batch, labels);
         let start = Instant::now();
         let learner = params.fit_with(Some(learner), &dataset)?;
         learning += start.elapsed();
         for (probability, label) in learner.tested().iter().zip(&dataset.targets) {
-            tested.observe(*probability, label.0, 0.5);
+            tested.observe(*probability, label.value == 1.0, 0.5);
         }
         Ok(learner)
     };

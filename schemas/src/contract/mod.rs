@@ -4,6 +4,7 @@
 //! invalid: names resolve, bounds are in order, features exist. Durations and sizes are parsed.
 
 mod check;
+mod learner;
 mod parse;
 mod walk;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use learner::{Crosses, Label, LabelType, Learner, Loss, Schedule, Update};
 pub use walk::{ContractErrors, Problem};
 
 use crate::ids::{Digest, FieldId};
@@ -278,70 +280,10 @@ pub enum TimePart {
     Month,
 }
 
-/// Where labels come from.
-#[derive(Clone, Debug, Serialize)]
-pub struct Label {
-    /// Field of the label message that carries the label.
-    pub name: String,
-    /// Type of the label.
-    pub kind: LabelType,
-    /// Field of the label message that carries the event's id.
-    pub event: String,
-    /// Field of the label message that says when the label became known.
-    pub time: String,
-    /// Event time after which an event waits no longer.
-    pub wait_max: Duration,
-    /// Events that wait for their label, at most.
-    pub pending_max: usize,
-}
-
-/// Type of a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LabelType {
-    /// true or false, 1 or 0.
-    Bool,
-}
-
-/// How the model learns.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Learner {
-    /// What is minimised.
-    pub loss: Loss,
-    /// How a weight moves.
-    pub update: Update,
-    /// The model has 2^bits weights.
-    pub bits: u8,
-    /// Learning rate (AdaGrad's eta, FTRL's alpha).
-    pub rate: f64,
-    /// L1 strength.
-    pub l1: f64,
-    /// L2 strength.
-    pub l2: f64,
-}
-
-/// What is minimised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Loss {
-    /// Log loss of a probability.
-    Logistic,
-}
-
-/// How a weight moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Update {
-    /// AdaGrad (Duchi 2011).
-    Adagrad,
-    /// FTRL-Proximal (McMahan 2013).
-    Ftrl,
-}
-
 /// When a score becomes a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Decision {
-    /// The decision is yes from this score on.
+    /// The decision is yes from this score on; of a label that is a number, from this value on.
     pub threshold: f64,
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::check;
 use super::walk::{At, Problems, Walk};
 use super::*;
+use super::{check, learner};
 
 /// Largest contract file: what is longer is not a contract.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -18,8 +18,9 @@ const BYTES_MAX: i64 = 256;
 /// Events within which a duplicate is found when the contract does not say: 1 MiB of hashes a partition.
 const DUPLICATES_WINDOW: i64 = 65_536;
 
-const POSITIVE: (&str, fn(f64) -> bool) = ("a number above 0", |number| number > 0.0);
-const NOT_NEGATIVE: (&str, fn(f64) -> bool) = ("0 or a number above it", |number| number >= 0.0);
+pub(super) const POSITIVE: (&str, fn(f64) -> bool) = ("a number above 0", |number| number > 0.0);
+pub(super) const NOT_NEGATIVE: (&str, fn(f64) -> bool) =
+    ("0 or a number above it", |number| number >= 0.0);
 const ANY: (&str, fn(f64) -> bool) = ("a finite number", |_| true);
 
 pub(super) fn contract(file: &str, text: &str) -> Result<Contract, ContractErrors> {
@@ -57,9 +58,10 @@ fn sections(root: &mut Walk, problems: &mut Problems) -> Option<Contract> {
     check::fields(&fields, &spans, problems);
     let event = event(root.table("event", problems), &fields, problems);
     let features = features(root, &fields, problems);
-    let label = label(root.table("label", problems), problems);
-    let learner = learner(root.table("learner", problems), problems);
-    let decision = decision(root.table("decision", problems), problems);
+    let label = learner::label(root.table("label", problems), problems);
+    let kind = label.as_ref().map_or(LabelType::Bool, |label| label.kind);
+    let learner = learner::learner(root.table("learner", problems), kind, problems);
+    let decision = decision(root.table("decision", problems), kind, problems);
     let lake = lake(root.table("lake", problems), problems);
     let monitors = monitors(root.table("monitors", problems), problems);
     let (stream, event) = (stream?, event?);
@@ -408,71 +410,14 @@ fn time_parts(walk: &mut Walk, problems: &mut Problems) -> Vec<(&'static str, Ti
         .collect()
 }
 
-fn label(mut walk: Walk, problems: &mut Problems) -> Option<Label> {
-    if !walk.exists() {
-        return None;
-    }
-    let name = walk.required_text("name", problems);
-    let kind = walk.word(
-        "type",
-        &[("bool", LabelType::Bool)],
-        Some(LabelType::Bool),
-        problems,
-    );
-    let event = walk.required_text("event", problems);
-    let time = walk.required_text("time", problems);
-    let wait_max = duration(
-        &mut walk,
-        "wait_max",
-        Duration::from_secs(7 * 86_400),
-        problems,
-    );
-    let pending_max = walk.integer("pending_max", 1..(1 << 26) + 1, 1 << 17, problems) as usize;
-    walk.finish(problems);
-    let owned = |at: At<&str>| at.value.to_owned();
-    let (name, event, time) = (owned(name?), owned(event?), owned(time?));
-    Some(Label {
-        name,
-        kind: kind?,
-        event,
-        time,
-        wait_max,
-        pending_max,
-    })
-}
-
-fn learner(mut walk: Walk, problems: &mut Problems) -> Learner {
-    let loss = walk.word(
-        "loss",
-        &[("logistic", Loss::Logistic)],
-        Some(Loss::Logistic),
-        problems,
-    );
-    let updates = [("ftrl", Update::Ftrl), ("adagrad", Update::Adagrad)];
-    let update = walk.word("update", &updates, Some(Update::Ftrl), problems);
-    let bits = walk.integer("bits", 1..29, 18, problems) as u8;
-    let rate = walk.number("rate", POSITIVE, problems).unwrap_or(0.1);
-    let l1 = walk.number("l1", NOT_NEGATIVE, problems).unwrap_or(0.0);
-    let l2 = walk.number("l2", NOT_NEGATIVE, problems).unwrap_or(0.0);
-    walk.finish(problems);
-    let (loss, update) = (
-        loss.unwrap_or(Loss::Logistic),
-        update.unwrap_or(Update::Ftrl),
-    );
-    Learner {
-        loss,
-        update,
-        bits,
-        rate,
-        l1,
-        l2,
-    }
-}
-
-fn decision(mut walk: Walk, problems: &mut Problems) -> Decision {
-    let condition: (&str, fn(f64) -> bool) = ("a number from 0 to 1", |number| {
+fn decision(mut walk: Walk, label: LabelType, problems: &mut Problems) -> Decision {
+    let probability: (&str, fn(f64) -> bool) = ("a number from 0 to 1", |number| {
         (0.0..=1.0).contains(&number)
     });
+    let condition = match label {
+        LabelType::Number => ANY,
+        LabelType::Bool | LabelType::Class => probability,
+    };
     let threshold = walk.number("threshold", condition, problems).unwrap_or(0.5);
     walk.finish(problems);
     Decision { threshold }
@@ -503,7 +448,7 @@ fn monitors(mut walk: Walk, problems: &mut Problems) -> Monitors {
 }
 
 /// Takes a duration: a whole number and its unit.
-fn duration(
+pub(super) fn duration(
     walk: &mut Walk,
     key: &'static str,
     default: Duration,

@@ -9,7 +9,7 @@ mod hash;
 mod rows;
 
 use arrow_array::RecordBatch;
-use schemas::contract::{Contract, Feature, FeatureKind, FieldType, TimePart};
+use schemas::contract::{Contract, Feature, FeatureKind, FieldType, TimePart, Update};
 use schemas::{ColumnRole, Columns};
 
 use self::hash::Namespace;
@@ -93,10 +93,13 @@ impl FeatureSpace {
     /// [`FeatureError::Closed`]; a contract that was parsed has no such feature.
     pub fn new(contract: &Contract) -> Result<FeatureSpace, FeatureError> {
         let columns = Columns::of(contract);
-        let is_number = |feature: &Feature| matches!(feature.kind, FeatureKind::Number { .. });
-        let (numbers, categories): (Vec<usize>, Vec<usize>) =
-            (0..contract.features.len()).partition(|at| is_number(&contract.features[*at]));
-        let order = [numbers.as_slice(), &categories].concat();
+        let kind = |at: &usize| &contract.features[*at].kind;
+        let (numbers, categories): (Vec<usize>, Vec<usize>) = (0..contract.features.len())
+            .partition(|at| matches!(kind(at), FeatureKind::Number { .. }));
+        let (crosses, categories): (Vec<usize>, Vec<usize>) = categories
+            .into_iter()
+            .partition(|at| matches!(kind(at), FeatureKind::Cross { .. }));
+        let order = [numbers.as_slice(), &categories, &crosses].concat();
         let slots = order
             .iter()
             .map(|at| slot(contract, &columns, &contract.features[*at], &order))
@@ -105,8 +108,12 @@ impl FeatureSpace {
             layout: Layout {
                 slots: slots.len(),
                 numbers: numbers.len(),
+                crosses: crosses.len(),
             },
-            mask: ((1_u64 << contract.learner.bits.min(31)) - 1) as u32,
+            mask: match contract.learner.update {
+                Update::Blend => u32::MAX,
+                _ => ((1_u64 << contract.learner.bits.min(31)) - 1) as u32,
+            },
             hashes: vec![Vec::new(); slots.len()],
             slots,
         })

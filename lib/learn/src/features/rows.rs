@@ -8,19 +8,21 @@ use linfa::dataset::Records;
 
 /// How many slots a row has.
 ///
-/// Slots of numbers come first, then those of categories.
+/// Slots of numbers come first, then those of categories, then those of crosses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Slots of a row: one per feature.
     pub slots: usize,
     /// How many of them, from the first, carry a number.
     pub numbers: usize,
+    /// How many of them, from the last, are crosses that the contract names.
+    pub crosses: usize,
 }
 
 /// One event as the learner sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row<'a> {
-    /// The id of each slot, below 2^bits.
+    /// The id of each slot: below 2^bits, or a whole hash for a blend, which cuts it itself.
     pub ids: &'a [u32],
     /// The raw value of each number; NaN where it is missing, and the slot's id then says so.
     pub numbers: &'a [f64],
@@ -77,7 +79,7 @@ impl Rows {
     /// If there is no such row.
     #[inline]
     pub fn row(&self, at: usize) -> Row<'_> {
-        let Layout { slots, numbers } = self.layout;
+        let Layout { slots, numbers, .. } = self.layout;
         Row {
             ids: &self.ids[at * slots..(at + 1) * slots],
             numbers: &self.numbers[at * numbers..(at + 1) * numbers],
@@ -108,7 +110,7 @@ impl Rows {
     #[inline]
     pub fn replace(&mut self, at: usize, row: Row<'_>) {
         self.expect_layout(row);
-        let Layout { slots, numbers } = self.layout;
+        let Layout { slots, numbers, .. } = self.layout;
         self.ids[at * slots..(at + 1) * slots].copy_from_slice(row.ids);
         self.numbers[at * numbers..(at + 1) * numbers].copy_from_slice(row.numbers);
     }
@@ -188,6 +190,7 @@ mod tests {
         let layout = Layout {
             slots: 3,
             numbers: 1,
+            crosses: 0,
         };
         let mut rows = Rows::new(layout);
         rows.push(Row {

@@ -182,7 +182,8 @@ fn numbers_come_first_and_stay_raw() {
         space.layout(),
         Layout {
             slots: 11,
-            numbers: 2
+            numbers: 2,
+            crosses: 2,
         }
     );
     assert_eq!(

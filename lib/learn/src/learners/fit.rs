@@ -4,9 +4,8 @@ use linfa::DatasetBase;
 use linfa::traits::{FitWith, Predict, PredictInplace};
 
 use super::linear::View;
-use super::{CheckedParams, Label, Learner, NonFinite, ParamsError, each};
+use super::{CheckedParams, Label, Learner, NonFinite, ParamsError, Plan, each};
 use crate::features::{Layout, Rows};
-use crate::math::sigmoid;
 
 /// A micro-batch that could not be learned.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +64,9 @@ impl<'a> FitWith<'a, Rows, Vec<Label>, LearnError> for CheckedParams {
         }
         let Learner { model, tested, .. } = &mut learner;
         tested.clear();
-        each!(model, linear => linear.learn_all(rows, labels, &self.rates(), tested))?;
+        each!(model,
+            linear => linear.learn_all(rows, labels, &self.rates(), tested),
+            blend => blend.learn_all(rows, labels, tested))?;
         Ok(learner)
     }
 }
@@ -73,7 +74,13 @@ impl<'a> FitWith<'a, Rows, Vec<Label>, LearnError> for CheckedParams {
 impl PredictInplace<Rows, Vec<f64>> for Learner {
     fn predict_inplace<'a>(&'a self, rows: &'a Rows, out: &mut Vec<f64>) {
         out.clear();
-        each!(&self.model, linear => linear.each_row(rows, |row| out.push(sigmoid(linear.logit(row)))));
+        each!(&self.model,
+        linear => linear.each_row(rows, |row| out.push(linear.target.outward(linear.logit(row)))),
+        blend => {
+            let mut plan = Plan::default();
+            let predict = |row| blend.target.outward(blend.score(blend.opinions(&mut plan, row)));
+            out.extend(rows.iter().map(predict));
+        });
     }
 
     fn default_target(&self, rows: &Rows) -> Vec<f64> {

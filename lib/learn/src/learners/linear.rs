@@ -1,12 +1,13 @@
-//! The linear model with logistic loss, for every kind of weight.
+//! The linear model, for every loss and every kind of weight.
 
+use super::importance::invariant;
+use super::loss::{Target, is_number, limit, pull};
 use super::params::{CheckedParams, Rates};
 use super::prefetch::prefetch;
 use super::scaler::{Scale, Scaler};
 use super::weights::Weight;
-use super::{Label, Loss, NonFinite};
+use super::{Label, NonFinite, Tested};
 use crate::features::{Layout, Row, Rows};
-use crate::math::{log_loss, sigmoid};
 
 /// Rows ahead of the one being worked on whose weights are fetched into the cache.
 const AHEAD: usize = 8;
@@ -35,7 +36,7 @@ pub(crate) trait View {
         }
     }
 
-    /// Returns the log-odds: bias and parts, added in the order of the slots.
+    /// Returns the score: bias and parts, added in the order of the slots.
     #[inline]
     fn logit(&self, row: Row<'_>) -> f64 {
         let parts = (0..row.ids.len()).map(|slot| self.part(row, slot));
@@ -61,6 +62,7 @@ pub(crate) struct Linear<W> {
     pub table: Vec<W>,
     pub bias: W,
     pub scalers: Vec<Scaler>,
+    pub target: Target,
     /// Examples learned.
     pub examples: u64,
     /// One bit per weight.
@@ -97,38 +99,82 @@ impl<W: Weight> Linear<W> {
             table: vec![W::default(); weights],
             bias: W::default(),
             scalers: vec![Scaler::default(); layout.numbers],
+            target: Target::new(params.loss),
             examples: 0,
             moved: vec![0; weights.div_ceil(64)],
         }
     }
 
-    /// Predicts, then learns; returns the prediction and its loss.
+    /// Predicts, then learns.
     #[inline]
     pub fn learn(
         &mut self,
         row: Row<'_>,
-        label: Label,
+        label: &Label,
         rates: &Rates,
-    ) -> Result<(f64, Loss), NonFinite> {
-        let logit = self.logit(row);
-        let probability = sigmoid(logit);
-        let loss = log_loss(logit, label.0);
-        if !loss.is_finite() {
+    ) -> Result<Tested, NonFinite> {
+        let score = self.logit(row);
+        let predicted = self.target.outward(score);
+        let cost = self.target.cost(predicted, score, label.value);
+        if !predicted.is_finite() || !cost.is_finite() {
             return Err(NonFinite);
         }
-        let gradient = (probability - label.as_f64()) as f32;
+        match self.target.inward(label.value) {
+            Some(target) => self.step_all(row, score, target, label.weight, rates),
+            None => self.watch(row),
+        }
+        self.target.observe(label.value);
+        self.examples += 1;
+        Ok(Tested { predicted, cost })
+    }
+
+    /// Moves the weights of a row's features, and takes its numbers into account.
+    #[inline]
+    fn step_all(&mut self, row: Row<'_>, score: f64, target: f64, weight: f64, rates: &Rates) {
+        let limit = limit(self.target.loss);
+        let score = score.clamp(-limit, limit);
+        let rates = &Rates {
+            rate: rates.rate_at(self.examples),
+            ..*rates
+        };
+        let pulled = pull(self.target.loss, score, target, 1.0).gradient;
+        let gradient = match self.pace(row, pulled as f32, weight, rates) {
+            Some(pace) => invariant(self.target.loss, score, target, weight, pace) as f32,
+            None => (pulled * weight) as f32,
+        };
         let (numbers, categories) = row.ids.split_at(row.numbers.len());
         for (at, (id, raw)) in numbers.iter().zip(row.numbers).enumerate() {
             let value = self.scalers[at].scale.apply(*raw);
             self.scalers[at].observe(*raw);
-            self.step(*id, gradient * value, rates);
+            self.step(*id, gradient, value, rates);
         }
         for id in categories {
-            self.step(*id, gradient, rates);
+            self.step(*id, gradient, 1.0, rates);
         }
-        self.bias.step(gradient, rates);
-        self.examples += 1;
-        Ok((probability, Loss(loss)))
+        self.bias.step(gradient, 1.0, rates);
+    }
+
+    fn watch(&mut self, row: Row<'_>) {
+        let scalers = self.scalers.iter_mut().zip(row.numbers);
+        scalers.for_each(|(scaler, raw)| scaler.observe(*raw));
+    }
+
+    /// Returns how far the score would move for a gradient of 1, where that decides the step: with SGD and its
+    /// like, steps are exact for any rate and importance. An AdaGrad step of weight 1 is as it was published.
+    #[inline]
+    fn pace(&self, row: Row<'_>, gradient: f32, weight: f64, rates: &Rates) -> Option<f64> {
+        if W::PLAIN_AT_ONE && weight == 1.0 {
+            return None;
+        }
+        let mut pace = f64::from(self.bias.pace(gradient, 1.0, rates)?);
+        for (slot, id) in row.ids.iter().enumerate() {
+            let raw = row.numbers.get(slot);
+            let value = raw.map_or(1.0, |raw| self.scalers[slot].scale.apply(*raw));
+            if let Some(weight) = self.table.get(*id as usize) {
+                pace += f64::from(weight.pace(gradient, value, rates)?);
+            }
+        }
+        Some(pace)
     }
 
     /// Learns a micro-batch row by row; adds each row's prediction to `tested`.
@@ -143,17 +189,36 @@ impl<W: Weight> Linear<W> {
         for (at, (row, label)) in rows.iter().zip(labels).enumerate() {
             let ahead = rows.ids().get((at + AHEAD) * slots..).unwrap_or_default();
             ahead.iter().take(slots).for_each(|id| self.fetch(*id));
-            tested.push(self.learn(row, *label, rates)?.0);
+            tested.push(self.learn(row, label, rates)?.predicted);
         }
         Ok(())
     }
 
     #[inline]
-    fn step(&mut self, id: u32, gradient: f32, rates: &Rates) {
+    fn step(&mut self, id: u32, gradient: f32, value: f32, rates: &Rates) {
         if let Some(weight) = self.table.get_mut(id as usize) {
-            weight.step(gradient, rates);
+            weight.step(gradient, value, rates);
             self.moved[id as usize / 64] |= 1 << (id % 64);
         }
+    }
+
+    /// Returns the model's size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.table.len() * size_of::<W>()
+    }
+
+    /// Returns what the scorer needs beside the weights: the bias, mean and 1 / deviation of each number, and of the
+    /// label if it is a number.
+    pub fn dense(&self) -> Vec<f64> {
+        let pair = |scale: Scale| [scale.mean, scale.inverse];
+        let scales = self.scalers.iter().flat_map(|scaler| pair(scaler.scale));
+        let mut out: Vec<f64> = std::iter::once(f64::from(self.bias.weight()))
+            .chain(scales)
+            .collect();
+        if is_number(self.target.loss) {
+            out.extend(pair(self.target.scaler.scale));
+        }
+        out
     }
 
     /// Returns the ids whose weights moved since the last call, ascending, each with its weight.

@@ -1,12 +1,15 @@
 //! Online learners: rows and labels go in one by one, and every row is predicted before it is learned.
 //!
-//! A learner is a linear model on hashed features with logistic loss. It is deterministic: the same rows in
-//! the same order give the same bits, alone or in batches, whatever snapshots were taken in between. It is
-//! driven through linfa's traits: [`Params`] are checked ([`linfa::ParamGuard`]), learn
+//! A learner is a linear model on hashed features, or (the default) a blend of several. It is deterministic: the
+//! same rows in the same order give the same bits, alone or in batches, whatever snapshots were taken in between.
+//! It is driven through linfa's traits: [`Params`] are checked ([`linfa::ParamGuard`]), learn
 //! ([`linfa::traits::FitWith`]) and the [`Learner`] predicts ([`linfa::traits::PredictInplace`]).
 
+mod blend;
 mod fit;
+mod importance;
 mod linear;
+mod loss;
 mod params;
 mod prefetch;
 mod scaler;
@@ -16,30 +19,54 @@ mod weights;
 
 use schemas::contract::Update;
 
+pub use self::blend::Opinions;
+pub(crate) use self::blend::{Blend, BlendWeights, Coin, Entry, Part, Plan};
 pub use self::fit::LearnError;
 pub(crate) use self::linear::{Linear, View};
+pub(crate) use self::loss::{is_number, outward};
 pub use self::params::{CheckedParams, Params, ParamsError};
 pub(crate) use self::prefetch::prefetch;
 pub(crate) use self::scaler::{Scale, Scaler};
-pub(crate) use self::weights::{Adagrad, Ftrl, Weight};
+pub(crate) use self::weights::{Adagrad, Ftrl, Normalised, Sgd, SingleCoin, Weight};
 use crate::features::{Layout, Row};
-use crate::math::sigmoid;
 
-/// What became of an event: yes or no.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Label(pub bool);
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Label {
+    /// 1 for yes, 0 for no; or the number.
+    pub value: f64,
+    /// How much it counts: 1 is as much as one example.
+    pub weight: f64,
+    /// What the learner's experts said when the event happened ([`Learner::foresee`]), if the label came later.
+    pub foreseen: Option<Opinions>,
+}
 
 impl Label {
-    /// Returns 1 for yes, 0 for no.
-    #[inline]
-    pub fn as_f64(self) -> f64 {
-        f64::from(u8::from(self.0))
+    /// Makes a label that is a number, or 1 for yes and 0 for no.
+    pub fn new(value: f64) -> Label {
+        Label {
+            value,
+            weight: 1.0,
+            foreseen: None,
+        }
+    }
+
+    /// Makes a label that is yes or no.
+    pub fn yes_or_no(yes: bool) -> Label {
+        Label::new(f64::from(u8::from(yes)))
     }
 }
 
-/// Log loss of one prediction, in nats.
+/// Loss of one prediction: in nats, or in the label's unit (its square, for the squared loss).
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Loss(pub f64);
+
+/// What was predicted of an example before it was learned, and what that cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Tested {
+    pub predicted: f64,
+    pub cost: f64,
+}
 
 /// A prediction that is no number; only a model that was tampered with makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,14 +86,22 @@ pub struct Learner {
 pub(crate) enum Model {
     Adagrad(Linear<Adagrad>),
     Ftrl(Linear<Ftrl>),
+    Sgd(Linear<Sgd>),
+    Normalised(Linear<Normalised>),
+    Coin(Linear<SingleCoin>),
+    Blend(Box<Blend>),
 }
 
-/// Does the same for every kind of model.
+/// Does one thing for every kind of linear model, and another for the blend.
 macro_rules! each {
-    ($model:expr, $linear:ident => $body:expr) => {
+    ($model:expr, $linear:ident => $body:expr, $blend:ident => $other:expr) => {
         match $model {
             $crate::learners::Model::Adagrad($linear) => $body,
             $crate::learners::Model::Ftrl($linear) => $body,
+            $crate::learners::Model::Sgd($linear) => $body,
+            $crate::learners::Model::Normalised($linear) => $body,
+            $crate::learners::Model::Coin($linear) => $body,
+            $crate::learners::Model::Blend($blend) => $other,
         }
     };
 }
@@ -75,15 +110,15 @@ pub(crate) use each;
 impl Learner {
     /// Makes a learner that has learned nothing, for rows of one layout.
     pub fn new(params: CheckedParams, layout: Layout) -> Learner {
-        let model = match params.parts().0 {
+        let model = match params.update {
             Update::Adagrad => Model::Adagrad(Linear::new(&params, layout)),
             Update::Ftrl => Model::Ftrl(Linear::new(&params, layout)),
+            Update::Sgd => Model::Sgd(Linear::new(&params, layout)),
+            Update::Normalised => Model::Normalised(Linear::new(&params, layout)),
+            Update::Coin => Model::Coin(Linear::new(&params, layout)),
+            Update::Blend => Model::Blend(Box::new(Blend::of(&params, layout))),
         };
-        Learner {
-            params,
-            model,
-            tested: Vec::new(),
-        }
+        Learner::from_model(params, model)
     }
 
     pub(crate) fn from_model(params: CheckedParams, model: Model) -> Learner {
@@ -96,23 +131,42 @@ impl Learner {
 
     /// Returns the layout of its rows.
     pub fn layout(&self) -> Layout {
-        each!(&self.model, linear => linear.layout)
+        each!(&self.model, linear => linear.layout, blend => blend.lens.layout)
     }
 
     /// Returns how many examples it learned.
     pub fn examples(&self) -> u64 {
-        each!(&self.model, linear => linear.examples)
+        each!(&self.model, linear => linear.examples, blend => blend.examples)
     }
 
-    /// Returns the probability of yes; changes nothing.
+    /// Returns the size of its tables in bytes: it is fixed when the learner is made.
+    pub fn bytes(&self) -> usize {
+        each!(&self.model, linear => linear.bytes(), blend => blend.bytes())
+    }
+
+    /// Returns the probability of yes, or the number to expect; changes nothing.
     ///
     /// # Panics
     /// If the row has another layout.
     pub fn predict_row(&self, row: Row<'_>) -> f64 {
-        sigmoid(each!(&self.model, linear => linear.logit(row)))
+        each!(&self.model,
+        linear => linear.target.outward(linear.logit(row)),
+        blend => {
+            let opinions = blend.opinions(&mut Plan::default(), row);
+            blend.target.outward(blend.score(opinions))
+        })
     }
 
-    /// Takes one step on the logistic loss; returns the loss *before* the step.
+    /// Returns what the experts say of a row now, to be told with its label when that comes later; `None` for a
+    /// learner that has no use for it.
+    ///
+    /// # Panics
+    /// If the row has another layout.
+    pub fn foresee(&self, row: Row<'_>) -> Option<Opinions> {
+        each!(&self.model, _linear => None, blend => Some(blend.opinions(&mut Plan::default(), row)))
+    }
+
+    /// Takes one step on the loss; returns the loss *before* the step.
     ///
     /// # Shapes
     /// `row` has the learner's layout; an id beyond the model counts for nothing.
@@ -122,7 +176,10 @@ impl Learner {
     /// If the row has another layout.
     pub fn learn(&mut self, row: Row<'_>, label: Label) -> Result<Loss, NonFinite> {
         let rates = self.params.rates();
-        each!(&mut self.model, linear => linear.learn(row, label, &rates)).map(|(_, loss)| loss)
+        let tested = each!(&mut self.model,
+            linear => linear.learn(row, &label, &rates),
+            blend => blend.learn(&mut Plan::default(), row, &label));
+        tested.map(|tested| Loss(tested.cost))
     }
 
     /// Returns what each row of the last micro-batch was predicted before it was learned.
@@ -130,12 +187,13 @@ impl Learner {
         &self.tested
     }
 
-    /// Returns the values of everything that is no hashed weight: the bias, then mean and 1 / standard
-    /// deviation of each number.
+    /// Returns the values of everything that is no hashed weight, as the scorer needs them.
     pub(crate) fn dense(&self) -> Vec<f64> {
-        each!(&self.model, linear => {
-            let scales = linear.scalers.iter().flat_map(|scaler| [scaler.scale.mean, scaler.scale.inverse]);
-            std::iter::once(f64::from(linear.bias.weight())).chain(scales).collect()
-        })
+        each!(&self.model, linear => linear.dense(), blend => blend.dense())
+    }
+
+    /// Returns the weights that moved since the last call, by ascending index.
+    pub(crate) fn take_moved(&mut self) -> Vec<(u32, f32)> {
+        each!(&mut self.model, linear => linear.take_moved(), blend => blend.take_moved())
     }
 }

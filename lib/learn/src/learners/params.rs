@@ -2,10 +2,13 @@
 
 use linfa::ParamGuard;
 use schemas::contract;
-use schemas::contract::Update;
+use schemas::contract::{Crosses, Schedule, Update};
 
 /// Most weights of a model: 2^30.
 const BITS_MAX: u8 = 30;
+
+/// Most features of a blend: 2^24, in 2 GiB.
+const BLEND_BITS_MAX: u8 = 24;
 
 /// FTRL's β: how much a weight resists before it has seen anything.
 const BETA: f32 = 1.0;
@@ -17,18 +20,23 @@ pub struct Params(CheckedParams);
 /// Parameters that can be learned with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CheckedParams {
-    update: Update,
-    bits: u8,
-    rate: f64,
-    l1: f64,
-    l2: f64,
+    pub(crate) loss: contract::Loss,
+    pub(crate) update: Update,
+    pub(crate) bits: u8,
+    pub(crate) rate: f64,
+    pub(crate) l1: f64,
+    pub(crate) l2: f64,
+    pub(crate) schedule: Schedule,
+    pub(crate) crosses: Crosses,
 }
 
 /// A parameter that cannot be learned with.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ParamsError {
     /// No table is that small or large.
-    #[error("a model of 2^{0} weights is not possible; take 1 to {BITS_MAX} bits")]
+    #[error(
+        "a model of 2^{0} weights is not possible; take 1 to {BITS_MAX} bits, to {BLEND_BITS_MAX} for a blend"
+    )]
     Bits(u8),
     /// The rate is not a rate.
     #[error("a learning rate of {0} is not possible; take 0.000001 to 1000")]
@@ -47,37 +55,80 @@ pub(crate) struct Rates {
     pub beta: f32,
     pub l1: f32,
     pub l2: f32,
+    pub schedule: Schedule,
+}
+
+impl Rates {
+    /// Returns the rate after so many examples.
+    #[inline]
+    pub fn rate_at(&self, examples: u64) -> f32 {
+        match self.schedule {
+            Schedule::Constant => self.rate,
+            Schedule::Root => self.rate / ((1 + examples) as f32).sqrt(),
+            Schedule::Inverse => self.rate / (1 + examples) as f32,
+        }
+    }
 }
 
 impl Params {
-    /// Takes an update, 2^18 weights, a rate of 0.1 and no regularisation.
+    /// Takes an update, the logistic loss, 2^18 weights, a rate of 0.1 that stays, no regularisation, and no
+    /// crosses, except for the blend.
     pub fn new(update: Update) -> Params {
         Params(CheckedParams {
+            loss: contract::Loss::Logistic,
             update,
             bits: 18,
             rate: 0.1,
             l1: 0.0,
             l2: 0.0,
+            schedule: Schedule::Constant,
+            crosses: match update {
+                Update::Blend => Crosses::Auto,
+                _ => Crosses::None,
+            },
         })
     }
 
     /// Takes the parameters of a contract.
     pub fn of(learner: &contract::Learner) -> Params {
         let contract::Learner {
-            loss: contract::Loss::Logistic,
+            loss,
             update,
             bits,
             rate,
             l1,
             l2,
+            schedule,
+            crosses,
         } = *learner;
         Params(CheckedParams {
+            loss,
             update,
             bits,
             rate,
             l1,
             l2,
+            schedule,
+            crosses,
         })
+    }
+
+    /// Sets the loss.
+    pub fn loss(mut self, loss: contract::Loss) -> Params {
+        self.0.loss = loss;
+        self
+    }
+
+    /// Sets how the rate falls; only SGD has a schedule.
+    pub fn schedule(mut self, schedule: Schedule) -> Params {
+        self.0.schedule = schedule;
+        self
+    }
+
+    /// Sets which crosses are made beside those that the features name.
+    pub fn crosses(mut self, crosses: Crosses) -> Params {
+        self.0.crosses = crosses;
+        self
     }
 
     /// Sets the size of the model: 2^bits weights.
@@ -113,12 +164,8 @@ impl CheckedParams {
             beta: BETA,
             l1: self.l1 as f32,
             l2: self.l2 as f32,
+            schedule: self.schedule,
         }
-    }
-
-    /// Returns update, bits, and rate, L1 and L2.
-    pub(crate) fn parts(&self) -> (Update, u8, [f64; 3]) {
-        (self.update, self.bits, [self.rate, self.l1, self.l2])
     }
 
     pub(crate) fn weights(&self) -> usize {
@@ -134,7 +181,11 @@ impl ParamGuard for Params {
         let CheckedParams {
             bits, rate, l1, l2, ..
         } = self.0;
-        if !(1..=BITS_MAX).contains(&bits) {
+        let bits_max = match self.0.update {
+            Update::Blend => BLEND_BITS_MAX,
+            _ => BITS_MAX,
+        };
+        if !(1..=bits_max).contains(&bits) {
             return Err(ParamsError::Bits(bits));
         }
         // Beyond these, f32 would overflow. NaN is in no range.

@@ -2,6 +2,7 @@
 
 use linfa::ParamGuard;
 use linfa::traits::FitWith;
+use schemas::contract::{Crosses, Schedule};
 
 use super::*;
 use crate::checks;
@@ -45,10 +46,31 @@ fn regularised_learners_keep_every_promise_too() {
 }
 
 #[test]
+fn updates_without_state_or_rate_keep_every_promise_too() {
+    let sgd = Params::new(Update::Sgd).schedule(Schedule::Root).rate(2.0);
+    for params in [
+        sgd,
+        Params::new(Update::Normalised),
+        Params::new(Update::Coin),
+    ] {
+        checks::run_all(params.bits(10).check().unwrap());
+    }
+}
+
+#[test]
+fn the_blend_keeps_every_learner_promise() {
+    for crosses in [Crosses::Auto, Crosses::None] {
+        let params = Params::new(Update::Blend).bits(10).crosses(crosses);
+        checks::run_all(params.check().unwrap());
+    }
+}
+
+#[test]
 fn l1_keeps_rare_weights_at_zero() {
     let layout = Layout {
         slots: 1,
         numbers: 0,
+        crosses: 0,
     };
     let mut learner = Learner::new(Params::new(Update::Ftrl).l1(2.0).check().unwrap(), layout);
     learner
@@ -57,7 +79,7 @@ fn l1_keeps_rare_weights_at_zero() {
                 ids: &[7],
                 numbers: &[],
             },
-            Label(true),
+            Label::yes_or_no(true),
         )
         .unwrap();
     assert_eq!(
@@ -74,6 +96,7 @@ fn unchecked_parameters_and_foreign_rows_are_refused() {
     let layout = Layout {
         slots: 1,
         numbers: 0,
+        crosses: 0,
     };
     let dataset = |layout| linfa::DatasetBase::new(Rows::new(layout), Vec::<Label>::new());
     let fit = |params: Params, layout| -> Result<Learner, LearnError> {
@@ -86,6 +109,7 @@ fn unchecked_parameters_and_foreign_rows_are_refused() {
             &dataset(Layout {
                 slots: 1,
                 numbers: 0,
+                crosses: 0,
             }),
         )
     };
@@ -97,6 +121,7 @@ fn unchecked_parameters_and_foreign_rows_are_refused() {
     let other = Layout {
         slots: 2,
         numbers: 1,
+        crosses: 0,
     };
     assert!(matches!(
         fit(Params::new(Update::Ftrl).bits(4), other),
@@ -105,10 +130,14 @@ fn unchecked_parameters_and_foreign_rows_are_refused() {
 }
 
 impl Learner {
-    /// Returns the weight of a row's number and 1 / its standard deviation, for the check of the gradient.
-    pub(crate) fn number_weight(&self, row: Row<'_>, number: usize) -> (f64, f64) {
-        each!(&self.model, linear => {
-            (f64::from(linear.weight(row.ids[number])), linear.scale(number).inverse)
-        })
+    /// Returns the weight of a row's number and 1 / its standard deviation, for the check of the gradient; `None` for
+    /// a blend, which has several.
+    pub(crate) fn number_weight(&self, row: Row<'_>, number: usize) -> Option<(f64, f64)> {
+        each!(&self.model,
+            linear => {
+                let weight = f64::from(linear.weight(row.ids[number]));
+                Some((weight, linear.scale(number).inverse))
+            },
+            _blend => None)
     }
 }

@@ -4,6 +4,7 @@
 //! a [`Snapshot`] holds a learner to the last bit. Each version names its parent's digest ([`Lineage`]), so
 //! two models with one digest have the same weights, bit for bit, and the same history.
 
+mod lines;
 mod reasons;
 mod served;
 mod snapshot;
@@ -16,7 +17,7 @@ use schemas::{Contract, Digest, ModelVersion};
 pub use self::reasons::{REASONS, Reason, Scored};
 pub use self::served::{Applied, ApplyError, ServedModel};
 pub use self::snapshot::{Snapshot, SnapshotError};
-use crate::learners::{Learner, each};
+use crate::learners::Learner;
 
 /// Which version of which model something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl Lineage {
             segments,
             prequential,
             dense: learner.dense(),
-            weights: each!(&mut learner.model, linear => linear.take_moved()),
+            weights: learner.take_moved(),
         };
         self.version = update.version;
         self.digest = update.digest();

@@ -1,23 +1,39 @@
 //! The model that scores: weights only, kept up to date by updates.
 
 use linfa::traits::{Predict, PredictInplace};
+use schemas::contract::{self, Loss};
 use schemas::model::Update;
 use schemas::{Contract, Digest, ModelVersion};
 
-use super::reasons::{Scored, score};
+use super::reasons::{Ledger, Reason, Scored, linear};
 use super::{Lineage, Snapshot};
 use crate::features::{Layout, Row, Rows};
-use crate::learners::{Scale, View, prefetch};
-use crate::math::sigmoid;
+use crate::learners::{BlendWeights, Plan, Scale, View, is_number, outward, prefetch};
 
 /// A model that predicts and does not learn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServedModel {
     pub(super) layout: Layout,
     pub(super) lineage: Lineage,
-    pub(super) weights: Vec<f32>,
-    pub(super) bias: f32,
-    pub(super) scales: Vec<Scale>,
+    pub(super) kind: Kind,
+}
+
+/// The weights, by the shape of the model.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Kind {
+    Linear(LinearWeights),
+    Blend(Box<BlendWeights>),
+}
+
+/// Weights of a linear model.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct LinearWeights {
+    pub loss: Loss,
+    pub weights: Vec<f32>,
+    pub bias: f32,
+    pub scales: Vec<Scale>,
+    /// Mean and deviation of a label that is a number.
+    pub target: Scale,
 }
 
 /// What became of an update.
@@ -67,14 +83,32 @@ pub enum ApplyError {
 }
 
 impl ServedModel {
-    /// Makes version 0 of a contract's model, for rows of one layout: every score is one half.
+    /// Makes version 0 of a contract's model, for rows of one layout: every score is one half, or 0.
     pub fn new(contract: &Contract, layout: Layout) -> ServedModel {
+        let learner = &contract.learner;
+        let kind = match learner.update {
+            contract::Update::Blend => {
+                let bits = learner.bits.min(24);
+                let crosses = learner.crosses == contract::Crosses::Auto;
+                Kind::Blend(Box::new(BlendWeights::new(
+                    learner.loss,
+                    bits,
+                    crosses,
+                    layout,
+                )))
+            }
+            _ => Kind::Linear(LinearWeights {
+                loss: learner.loss,
+                weights: vec![0.0; 1 << learner.bits.min(30)],
+                bias: 0.0,
+                scales: vec![Scale::default(); layout.numbers],
+                target: Scale::default(),
+            }),
+        };
         ServedModel {
             layout,
             lineage: Lineage::root(contract),
-            weights: vec![0.0; 1 << contract.learner.bits.min(30)],
-            bias: 0.0,
-            scales: vec![Scale::default(); layout.numbers],
+            kind,
         }
     }
 
@@ -117,18 +151,11 @@ impl ServedModel {
                 digest,
             });
         }
-        let content = |what| ApplyError::Content { version, what };
-        let fits =
-            |(id, weight): &(u32, f32)| (*id as usize) < self.weights.len() && weight.is_finite();
-        if !update.weights.iter().all(fits) {
-            return Err(content("a weight"));
-        }
-        let (bias, scales) =
-            dense(&update.dense, self.layout).ok_or_else(|| content("a bias or scale"))?;
-        (self.bias, self.scales) = (bias, scales);
-        for (id, weight) in &update.weights {
-            self.weights[*id as usize] = *weight;
-        }
+        let applied = match &mut self.kind {
+            Kind::Linear(linear) => linear.apply(&update.dense, &update.weights, self.layout),
+            Kind::Blend(blend) => blend.apply(&update.dense, &update.weights),
+        };
+        applied.map_err(|what| ApplyError::Content { version, what })?;
         self.lineage = Lineage {
             version,
             digest: update.digest(),
@@ -137,33 +164,68 @@ impl ServedModel {
         Ok(Applied::New)
     }
 
-    /// Returns the probability of yes.
+    /// Returns the probability of yes, or the number to expect.
     ///
     /// # Panics
     /// If the row has another layout.
     #[inline]
     pub fn predict_row(&self, row: Row<'_>) -> f64 {
-        sigmoid(self.logit(row))
+        match &self.kind {
+            Kind::Linear(linear) => linear.outward(linear.logit(row)),
+            Kind::Blend(blend) => {
+                let mut plan = Plan::default();
+                blend.plan(&mut plan, row);
+                blend.outward(blend.score(&plan).0)
+            }
+        }
     }
 
-    /// Returns the probability of yes, the same bits as [`ServedModel::predict_row`], and its strongest reasons.
+    /// Returns the prediction, the same bits as [`ServedModel::predict_row`], and its strongest reasons.
     ///
     /// # Panics
     /// If the row has another layout.
     #[inline]
     pub fn score(&self, row: Row<'_>) -> Scored {
-        score(self, row)
+        match &self.kind {
+            Kind::Linear(model) => model.scored(row),
+            Kind::Blend(blend) => scored(blend, &mut Ledger::default(), row),
+        }
     }
 
-    /// Returns what each slot adds to the log-odds; with the bias they are all of it.
-    pub fn contributions<'a>(&'a self, row: Row<'a>) -> impl ExactSizeIterator<Item = f64> + 'a {
-        (0..row.ids.len()).map(move |slot| self.part(row, slot))
+    /// Returns everything that the score of a row is the sum of, and what is no feature's: before it is made a
+    /// probability or a number in the label's unit.
+    pub fn contributions(&self, row: Row<'_>) -> (f64, Vec<Reason>) {
+        match &self.kind {
+            Kind::Linear(model) => {
+                let part = |slot| Reason {
+                    slot,
+                    with: None,
+                    contribution: model.part(row, slot),
+                };
+                let parts = (0..row.ids.len()).map(part);
+                let told = parts.filter(|reason| reason.contribution != 0.0);
+                (f64::from(model.bias), told.collect())
+            }
+            Kind::Blend(blend) => {
+                let mut ledger = Ledger::default();
+                ledger.blend(blend, row);
+                let (_, opinions) = blend.score(&ledger.plan);
+                let rest = blend.explain(&ledger.plan, opinions, |_| {});
+                (rest, ledger.parts().collect())
+            }
+        }
     }
 
     /// Scores a micro-batch row by row, each as [`ServedModel::score`] does.
     pub fn score_all(&self, rows: &Rows, out: &mut Vec<Scored>) {
         out.clear();
-        self.each_row(rows, |row| out.push(score(self, row)));
+        match &self.kind {
+            Kind::Linear(model) => model.each_row(rows, |row| out.push(model.scored(row))),
+            Kind::Blend(blend) => {
+                let mut ledger = Ledger::default();
+                out.extend(rows.iter().map(|row| scored(blend, &mut ledger, row)));
+            }
+        }
     }
 
     /// Reads the model of a snapshot's bytes, without what only learning needs.
@@ -175,20 +237,72 @@ impl ServedModel {
     }
 }
 
-/// Reads bias and scales; `None` if they are not those of a model with this layout.
-pub(super) fn dense(values: &[f64], layout: Layout) -> Option<(f32, Vec<Scale>)> {
+fn scored(blend: &BlendWeights, ledger: &mut Ledger, row: Row<'_>) -> Scored {
+    let (score, reasons) = ledger.blend(blend, row);
+    Scored {
+        probability: blend.outward(score),
+        reasons,
+    }
+}
+
+impl LinearWeights {
+    /// Takes an update in; says what is wrong with it, and then changes nothing.
+    fn apply(
+        &mut self,
+        dense: &[f64],
+        weights: &[(u32, f32)],
+        layout: Layout,
+    ) -> Result<(), &'static str> {
+        let fits =
+            |(id, weight): &(u32, f32)| (*id as usize) < self.weights.len() && weight.is_finite();
+        if !weights.iter().all(fits) {
+            return Err("a weight");
+        }
+        let read = read_dense(dense, layout, is_number(self.loss)).ok_or("a bias or scale")?;
+        (self.bias, self.scales, self.target) = read;
+        for (id, weight) in weights {
+            self.weights[*id as usize] = *weight;
+        }
+        Ok(())
+    }
+
+    fn outward(&self, score: f64) -> f64 {
+        outward(self.loss, self.target, score)
+    }
+
+    #[inline]
+    fn scored(&self, row: Row<'_>) -> Scored {
+        let (score, reasons) = linear(self, row);
+        Scored {
+            probability: self.outward(score),
+            reasons,
+        }
+    }
+}
+
+/// Reads bias, scales and the label's scale; `None` if they are not those of a model with this layout.
+fn read_dense(values: &[f64], layout: Layout, labelled: bool) -> Option<(f32, Vec<Scale>, Scale)> {
     let (bias, scales) = values.split_first()?;
     let scale = |pair: &[f64]| Scale {
         mean: pair[0],
         inverse: pair[1],
     };
-    let scales: Vec<Scale> = scales.chunks_exact(2).map(scale).collect();
-    let exact = values.len() == 1 + 2 * layout.numbers && f64::from(*bias as f32) == *bias;
+    let mut scales: Vec<Scale> = scales.chunks_exact(2).map(scale).collect();
+    let len = 1 + 2 * (layout.numbers + usize::from(labelled));
+    let exact = values.len() == len && f64::from(*bias as f32) == *bias;
     let sound = bias.is_finite() && scales.iter().all(|scale| scale.is_sound());
-    (exact && sound).then_some((*bias as f32, scales))
+    if !exact || !sound {
+        return None;
+    }
+    let target = if labelled {
+        scales.pop()?
+    } else {
+        Scale::default()
+    };
+    Some((*bias as f32, scales, target))
 }
 
-impl View for ServedModel {
+impl View for LinearWeights {
     #[inline]
     fn bias(&self) -> f32 {
         self.bias
@@ -213,7 +327,18 @@ impl View for ServedModel {
 impl PredictInplace<Rows, Vec<f64>> for ServedModel {
     fn predict_inplace<'a>(&'a self, rows: &'a Rows, out: &mut Vec<f64>) {
         out.clear();
-        self.each_row(rows, |row| out.push(self.predict_row(row)));
+        match &self.kind {
+            Kind::Linear(model) => {
+                model.each_row(rows, |row| out.push(model.outward(model.logit(row))));
+            }
+            Kind::Blend(blend) => {
+                let mut plan = Plan::default();
+                out.extend(rows.iter().map(|row| {
+                    blend.plan(&mut plan, row);
+                    blend.outward(blend.score(&plan).0)
+                }));
+            }
+        }
     }
 
     fn default_target(&self, rows: &Rows) -> Vec<f64> {

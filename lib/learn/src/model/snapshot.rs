@@ -1,9 +1,11 @@
 //! Everything of a learner in one safetensors object, to the last bit.
 //!
-//! Tensors: `weights` (2^bits, F32), one of the same length for each part of the optimiser's state, `bias`
-//! (weight and state, F32), `scalers` (per number: count, sum of squares, mean, 1 / deviation; F64),
-//! `moved` (one bit per weight that moved since the last update, U64), and `section.NAME` (bytes, U8) for
-//! what the caller adds: pending labels, metrics, offsets. One entry of metadata, `thalweg`, says in lines
+//! Tensors of a linear model: `weights` (2^bits, F32), one of the same length for each part of the optimiser's
+//! state, `bias` (weight and state, F32), `scalers` (per number, then of a label that is a number: count, sum of
+//! squares, mean, 1 / deviation; F64), `moved` (one bit per weight that moved since the last update, U64). Of a
+//! blend: `features` (2^bits and the bias, 16 numbers each, F32), `crosses` (4 numbers each, F32), `state` (F64),
+//! `moved` and `moved_crosses`. Of both: `section.NAME` (bytes, U8) for what the caller adds: pending labels,
+//! metrics, offsets. One entry of metadata, `thalweg`, says in lines
 //! `key=value` what it is: equal models give equal bytes, and a checksum finds flipped bits.
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,17 +16,23 @@ use schemas::contract::Update;
 use schemas::{Digest, ModelVersion};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::lines;
+use super::served::{Kind, LinearWeights};
 use super::{Lineage, ServedModel};
 use crate::features::Layout;
 use crate::learners::{
-    Adagrad, CheckedParams, Ftrl, Learner, Linear, Model, Params, Scale, Scaler, Weight, each,
+    Adagrad, Blend, BlendWeights, CheckedParams, Coin, Entry, Ftrl, Learner, Linear, Model,
+    Normalised, Scale, Scaler, Sgd, SingleCoin, Weight, each, is_number,
 };
 
 /// Name of the metadata's one entry.
 const ENTRY: &str = "thalweg";
 
 /// What the entry's line `format` says.
-const FORMAT: &str = "model-1";
+const FORMAT: &str = "model-2";
+
+/// What it said before models had other losses than the logistic one; still read.
+const FORMAT_BEFORE: &str = "model-1";
 
 /// What the name of a tensor that holds a caller's bytes begins with.
 const SECTION: &str = "section.";
@@ -71,7 +79,9 @@ struct Tensor {
 impl Snapshot {
     /// Returns the bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut tensors = each!(&self.learner.model, linear => tensors(linear));
+        let mut tensors = each!(&self.learner.model,
+            linear => tensors(linear),
+            blend => blend_tensors(blend));
         for (name, bytes) in &self.sections {
             let name = format!("{SECTION}{name}");
             tensors.push(Tensor {
@@ -103,17 +113,16 @@ impl Snapshot {
             digest,
             contract,
         } = self.lineage;
-        let Layout { slots, numbers } = self.learner.layout();
-        let (update, bits, [rate, l1, l2]) = self.learner.params.parts();
-        let update = match update {
-            Update::Adagrad => "adagrad",
-            Update::Ftrl => "ftrl",
-        };
+        let Layout {
+            slots,
+            numbers,
+            crosses,
+        } = self.learner.layout();
+        let params = lines::write(&self.learner.params);
         let examples = self.learner.examples();
         format!(
             "format={FORMAT}\nversion={version}\ndigest={digest}\ncontract={contract}\nslots={slots}\n\
-             numbers={numbers}\nupdate={update}\nbits={bits}\nrate={rate}\nl1={l1}\nl2={l2}\n\
-             examples={examples}\nchecksum={checksum:032x}"
+             numbers={numbers}\ncrossed={crosses}\n{params}examples={examples}\nchecksum={checksum:032x}"
         )
     }
 
@@ -124,9 +133,13 @@ impl Snapshot {
     pub fn from_bytes(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
         let object = Object::open(bytes)?;
         let (params, layout) = (object.params()?, object.layout()?);
-        let model = match params.parts().0 {
+        let model = match params.update {
             Update::Adagrad => Model::Adagrad(object.linear::<Adagrad>(&params, layout)?),
             Update::Ftrl => Model::Ftrl(object.linear::<Ftrl>(&params, layout)?),
+            Update::Sgd => Model::Sgd(object.linear::<Sgd>(&params, layout)?),
+            Update::Normalised => Model::Normalised(object.linear::<Normalised>(&params, layout)?),
+            Update::Coin => Model::Coin(object.linear::<SingleCoin>(&params, layout)?),
+            Update::Blend => Model::Blend(Box::new(object.blend(&params, layout)?)),
         };
         let sections = object.tensors.iter().filter_map(|(name, view)| {
             let name = name.strip_prefix(SECTION)?;
@@ -143,77 +156,92 @@ impl Snapshot {
     pub(super) fn served(bytes: &[u8]) -> Result<ServedModel, SnapshotError> {
         let object = Object::open(bytes)?;
         let (params, layout) = (object.params()?, object.layout()?);
-        let weights = object.floats("weights", params.weights())?;
-        let bias = *object
-            .floats("bias", 0)?
-            .first()
-            .ok_or_else(|| broken("bias"))?;
-        let scales = object
-            .scalers(layout)?
-            .into_iter()
-            .map(|scaler| scaler.scale)
-            .collect();
+        let kind = match params.update {
+            Update::Blend => {
+                let blend = object.blend(&params, layout)?;
+                Kind::Blend(Box::new(BlendWeights::of(&blend)))
+            }
+            _ => Kind::Linear(object.linear_weights(&params, layout)?),
+        };
         Ok(ServedModel {
             layout,
             lineage: object.lineage()?,
-            weights,
-            bias,
-            scales,
+            kind,
         })
     }
 }
 
-fn tensors<W: Weight>(linear: &Linear<W>) -> Vec<Tensor> {
-    let floats = |name: &str, values: Vec<f32>| Tensor {
+fn floats(name: &str, values: impl Iterator<Item = f32>) -> Tensor {
+    let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+    Tensor {
         name: name.to_owned(),
         dtype: Dtype::F32,
+        shape: vec![bytes.len() / 4],
+        bytes,
+    }
+}
+
+fn doubles(name: &str, values: impl Iterator<Item = f64>) -> Tensor {
+    let bytes: Vec<u8> = values.flat_map(f64::to_le_bytes).collect();
+    Tensor {
+        name: name.to_owned(),
+        dtype: Dtype::F64,
+        shape: vec![bytes.len() / 8],
+        bytes,
+    }
+}
+
+fn words(name: &str, values: &[u64]) -> Tensor {
+    Tensor {
+        name: name.to_owned(),
+        dtype: Dtype::U64,
         shape: vec![values.len()],
-        bytes: values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect(),
-    };
+        bytes: values.iter().flat_map(|word| word.to_le_bytes()).collect(),
+    }
+}
+
+fn tensors<W: Weight>(linear: &Linear<W>) -> Vec<Tensor> {
     let bias = std::iter::once(linear.bias.weight());
     let bias = bias.chain((0..W::STATE.len()).map(|part| linear.bias.state(part)));
-    let scalers = linear.scalers.iter().flat_map(|scaler| {
+    let labels = is_number(linear.target.loss).then_some(&linear.target.scaler);
+    let scalers = linear.scalers.iter().chain(labels).flat_map(|scaler| {
         let Scaler {
             count,
             squares,
             scale: Scale { mean, inverse },
         } = *scaler;
-        [count, squares, mean, inverse].map(f64::to_le_bytes)
+        [count, squares, mean, inverse]
     });
     let mut tensors = vec![
-        floats("weights", linear.table.iter().map(W::weight).collect()),
-        floats("bias", bias.collect()),
-        Tensor {
-            name: "scalers".to_owned(),
-            dtype: Dtype::F64,
-            shape: vec![linear.scalers.len(), 4],
-            bytes: scalers.flatten().collect(),
-        },
-        Tensor {
-            name: "moved".to_owned(),
-            dtype: Dtype::U64,
-            shape: vec![linear.moved.len()],
-            bytes: linear
-                .moved
-                .iter()
-                .flat_map(|word| word.to_le_bytes())
-                .collect(),
-        },
+        floats("weights", linear.table.iter().map(W::weight)),
+        floats("bias", bias),
+        doubles("scalers", scalers),
+        words("moved", &linear.moved),
     ];
     for (part, name) in W::STATE.iter().enumerate() {
         tensors.push(floats(
             name,
-            linear
-                .table
-                .iter()
-                .map(|weight| weight.state(part))
-                .collect(),
+            linear.table.iter().map(|weight| weight.state(part)),
         ));
     }
     tensors
+}
+
+fn blend_tensors(blend: &Blend) -> Vec<Tensor> {
+    let tables = &blend.tables;
+    vec![
+        floats(
+            "features",
+            tables.features.iter().flat_map(|entry| entry.to_array()),
+        ),
+        floats(
+            "crosses",
+            tables.crosses.iter().flat_map(|coin| coin.to_array()),
+        ),
+        doubles("state", blend.state().into_iter()),
+        words("moved", &tables.moved_features),
+        words("moved_crosses", &tables.moved_crosses),
+    ]
 }
 
 /// XXH3-128 of names and bytes, in the order of the names.
@@ -259,7 +287,10 @@ impl<'a> Object<'a> {
             .lines()
             .filter_map(line)
             .collect();
-        if lines.get("format").is_none_or(|format| format != FORMAT) {
+        if lines
+            .get("format")
+            .is_none_or(|format| format != FORMAT && format != FORMAT_BEFORE)
+        {
             return Err(SnapshotError::Foreign);
         }
         let tensors = SafeTensors::deserialize(bytes).map_err(not)?.tensors();
@@ -296,15 +327,7 @@ impl<'a> Object<'a> {
     }
 
     fn params(&self) -> Result<CheckedParams, SnapshotError> {
-        let update = match self.line("update")? {
-            "adagrad" => Update::Adagrad,
-            "ftrl" => Update::Ftrl,
-            _ => return Err(broken("update")),
-        };
-        let params = Params::new(update)
-            .bits(self.parse("bits")?)
-            .rate(self.parse("rate")?);
-        let params = params.l1(self.parse("l1")?).l2(self.parse("l2")?);
+        let params = lines::read(&self.lines).map_err(broken)?;
         params
             .check()
             .map_err(|problem| broken(&problem.to_string()))
@@ -314,8 +337,13 @@ impl<'a> Object<'a> {
         let layout = Layout {
             slots: self.parse("slots")?,
             numbers: self.parse("numbers")?,
+            crosses: match self.lines.get("crossed") {
+                Some(count) => count.parse().map_err(|_| broken("crossed"))?,
+                None => 0,
+            },
         };
-        if layout.numbers <= layout.slots {
+        let parts = layout.numbers.checked_add(layout.crosses);
+        if parts.is_some_and(|parts| parts <= layout.slots) {
             Ok(layout)
         } else {
             Err(broken("numbers"))
@@ -344,12 +372,31 @@ impl<'a> Object<'a> {
         if right { Ok(values) } else { Err(broken(name)) }
     }
 
-    fn scalers(&self, layout: Layout) -> Result<Vec<Scaler>, SnapshotError> {
-        let (chunks, _) = self.data("scalers", Dtype::F64)?.as_chunks::<8>();
-        let values: Vec<f64> = chunks
-            .iter()
-            .map(|bytes| f64::from_le_bytes(*bytes))
-            .collect();
+    fn doubles(&self, name: &str) -> Result<Vec<f64>, SnapshotError> {
+        let (chunks, rest) = self.data(name, Dtype::F64)?.as_chunks::<8>();
+        let values = chunks.iter().map(|bytes| f64::from_le_bytes(*bytes));
+        if rest.is_empty() {
+            Ok(values.collect())
+        } else {
+            Err(broken(name))
+        }
+    }
+
+    fn words(&self, name: &str, len: usize) -> Result<Vec<u64>, SnapshotError> {
+        let (words, _) = self.data(name, Dtype::U64)?.as_chunks::<8>();
+        if words.len() != len {
+            return Err(broken(name));
+        }
+        Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+    }
+
+    /// Returns the scalers of numbers, and that of the label.
+    fn scalers(
+        &self,
+        params: &CheckedParams,
+        layout: Layout,
+    ) -> Result<(Vec<Scaler>, Scaler), SnapshotError> {
+        let values = self.doubles("scalers")?;
         let (quads, rest) = values.as_chunks::<4>();
         let scaler = |[count, squares, mean, inverse]: &[f64; 4]| {
             let scaler = Scaler {
@@ -363,8 +410,48 @@ impl<'a> Object<'a> {
             (scaler.scale.is_sound() && count.is_finite() && squares.is_finite()).then_some(scaler)
         };
         let scalers = quads.iter().map(scaler).collect::<Option<Vec<_>>>();
-        let right = scalers.filter(|scalers| scalers.len() == layout.numbers && rest.is_empty());
-        right.ok_or_else(|| broken("scalers"))
+        let labelled = is_number(params.loss);
+        let len = layout.numbers + usize::from(labelled);
+        let right = scalers.filter(|scalers| scalers.len() == len && rest.is_empty());
+        let mut scalers = right.ok_or_else(|| broken("scalers"))?;
+        let label = if labelled { scalers.pop() } else { None };
+        Ok((scalers, label.unwrap_or_default()))
+    }
+
+    fn linear_weights(
+        &self,
+        params: &CheckedParams,
+        layout: Layout,
+    ) -> Result<LinearWeights, SnapshotError> {
+        let bias = self.floats("bias", 0)?;
+        let (scalers, label) = self.scalers(params, layout)?;
+        Ok(LinearWeights {
+            loss: params.loss,
+            weights: self.floats("weights", params.weights())?,
+            bias: *bias.first().ok_or_else(|| broken("bias"))?,
+            scales: scalers.into_iter().map(|scaler| scaler.scale).collect(),
+            target: label.scale,
+        })
+    }
+
+    fn blend(&self, params: &CheckedParams, layout: Layout) -> Result<Blend, SnapshotError> {
+        let mut blend = Blend::of(params, layout);
+        let tables = &mut blend.tables;
+        let features = self.floats("features", tables.features.len() * 16)?;
+        let entries = features.as_chunks::<16>().0.iter();
+        tables.features = entries.map(|values| Entry::from_array(*values)).collect();
+        let crosses = match tables.crosses.len() {
+            0 => Vec::new(),
+            len => self.floats("crosses", len * 4)?,
+        };
+        let coins = crosses.as_chunks::<4>().0.iter();
+        tables.crosses = coins.map(|values| Coin::from_array(*values)).collect();
+        tables.moved_features = self.words("moved", tables.moved_features.len())?;
+        tables.moved_crosses = self.words("moved_crosses", tables.moved_crosses.len())?;
+        blend.examples = self.parse("examples")?;
+        let state = self.doubles("state")?;
+        blend.restore(&state).ok_or_else(|| broken("state"))?;
+        Ok(blend)
     }
 
     fn linear<W: Weight>(
@@ -378,13 +465,9 @@ impl<'a> Object<'a> {
             .map(|name| self.floats(name, params.weights()));
         let states = states.collect::<Result<Vec<_>, _>>()?;
         let bias = self.floats("bias", 1 + W::STATE.len())?;
-        let (words, _) = self.data("moved", Dtype::U64)?.as_chunks::<8>();
         let mut linear = Linear::new(params, layout);
-        if words.len() != linear.moved.len() {
-            return Err(broken("moved"));
-        }
-        linear.moved = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        linear.scalers = self.scalers(layout)?;
+        linear.moved = self.words("moved", linear.moved.len())?;
+        (linear.scalers, linear.target.scaler) = self.scalers(params, layout)?;
         linear.examples = self.parse("examples")?;
         linear.bias = W::restore(bias[0], &bias[1..]);
         let mut state = vec![0.0; states.len()];

@@ -10,10 +10,18 @@ const CONTRACT: &str = include_str!("../../../../schemas/fixtures/contract.toml"
 const LAYOUT: Layout = Layout {
     slots: 4,
     numbers: 1,
+    crosses: 0,
 };
 
-fn contract() -> Contract {
-    Contract::parse("contract.toml", CONTRACT).unwrap()
+/// How far the sum of a score's parts may be from it: a blend's experts sum in f32.
+const TOLERANCE: f64 = 1e-6;
+
+/// The contract of a linear model, and that of the default.
+fn contracts() -> [Contract; 2] {
+    let learner = CONTRACT.find("[learner]").unwrap();
+    let decision = CONTRACT.find("[decision]").unwrap();
+    let default = format!("{}{}", &CONTRACT[..learner], &CONTRACT[decision..]);
+    [CONTRACT, &default].map(|text| Contract::parse("contract.toml", text).unwrap())
 }
 
 fn learner(contract: &Contract) -> Learner {
@@ -40,7 +48,7 @@ fn rows(seed: u64, count: u64) -> Rows {
 
 fn train(learner: &mut Learner, rows: &Rows) {
     for (at, row) in rows.iter().enumerate() {
-        learner.learn(row, Label(at % 3 == 0)).unwrap();
+        learner.learn(row, Label::yes_or_no(at % 3 == 0)).unwrap();
     }
 }
 
@@ -50,187 +58,188 @@ fn advance(lineage: &mut Lineage, learner: &mut Learner) -> Update {
 
 #[test]
 fn a_served_model_predicts_the_trainers_bits() {
-    let contract = contract();
-    let (mut learner, mut lineage) = (learner(&contract), Lineage::root(&contract));
-    let mut served = ServedModel::new(&contract, LAYOUT);
-    for seed in 0..5 {
-        let rows = rows(seed, 200);
-        train(&mut learner, &rows);
-        let update = advance(&mut lineage, &mut learner);
-        assert!(update.weights.is_sorted_by_key(|(id, _)| *id));
-        assert_eq!(served.apply(&update), Ok(Applied::New));
-        assert_eq!(served.apply(&update), Ok(Applied::Known));
-        assert_eq!(served.lineage(), lineage);
-        for row in rows.iter() {
-            let expected = learner.predict_row(row).to_bits();
-            assert_eq!(served.predict_row(row).to_bits(), expected);
-            assert_eq!(served.score(row).probability.to_bits(), expected);
+    for contract in contracts() {
+        let (mut learner, mut lineage) = (learner(&contract), Lineage::root(&contract));
+        let mut served = ServedModel::new(&contract, LAYOUT);
+        for seed in 0..5 {
+            let rows = rows(seed, 200);
+            train(&mut learner, &rows);
+            let update = advance(&mut lineage, &mut learner);
+            assert!(update.weights.is_sorted_by_key(|(id, _)| *id));
+            assert_eq!(served.apply(&update), Ok(Applied::New));
+            assert_eq!(served.apply(&update), Ok(Applied::Known));
+            assert_eq!(served.lineage(), lineage);
+            for row in rows.iter() {
+                let expected = learner.predict_row(row).to_bits();
+                assert_eq!(served.predict_row(row).to_bits(), expected);
+                assert_eq!(served.score(row).probability.to_bits(), expected);
+            }
         }
+        assert!(
+            advance(&mut lineage, &mut learner).weights.is_empty(),
+            "nothing moved since"
+        );
     }
-    assert!(
-        advance(&mut lineage, &mut learner).weights.is_empty(),
-        "nothing moved since"
-    );
 }
 
 #[test]
 fn equal_histories_have_equal_digests_and_others_do_not() {
-    let contract = contract();
-    let digest = |seeds: &[u64]| {
-        let (mut learner, mut lineage) = (learner(&contract), Lineage::root(&contract));
-        for seed in seeds {
-            train(&mut learner, &rows(*seed, 50));
-            advance(&mut lineage, &mut learner);
-        }
-        lineage.digest
-    };
-    assert_eq!(digest(&[1, 2]), digest(&[1, 2]));
-    assert_ne!(digest(&[1, 2]), digest(&[2, 1]));
+    for contract in contracts() {
+        let digest = |seeds: &[u64]| {
+            let (mut learner, mut lineage) = (learner(&contract), Lineage::root(&contract));
+            for seed in seeds {
+                train(&mut learner, &rows(*seed, 50));
+                advance(&mut lineage, &mut learner);
+            }
+            lineage.digest
+        };
+        assert_eq!(digest(&[1, 2]), digest(&[1, 2]));
+        assert_ne!(digest(&[1, 2]), digest(&[2, 1]));
+    }
 }
 
 #[test]
 fn what_does_not_continue_the_model_is_refused_and_changes_nothing() {
-    let contract = contract();
-    let (mut learner, mut lineage) = (learner(&contract), Lineage::root(&contract));
-    train(&mut learner, &rows(1, 100));
-    let first = advance(&mut lineage, &mut learner);
-    train(&mut learner, &rows(2, 100));
-    let second = advance(&mut lineage, &mut learner);
-    let mut served = ServedModel::new(&contract, LAYOUT);
-    let before = served.clone();
-    let error = served.apply(&second).unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains(&second.parent.to_string()), "{text}");
-    assert!(
-        text.contains(&before.lineage().digest.to_string()),
-        "{text}"
-    );
-    let spoilt = |spoil: &dyn Fn(&mut Update)| {
-        let mut update = first.clone();
-        spoil(&mut update);
-        update
-    };
-    let mut refuse = |update: Update| assert!(served.apply(&update).is_err());
-    refuse(spoilt(&|update| update.contract = Digest([0; 32])));
-    refuse(spoilt(&|update| update.weights.push((u32::MAX, 1.0))));
-    refuse(spoilt(&|update| update.weights[0].1 = f32::NAN));
-    refuse(spoilt(&|update| update.dense[0] = f64::INFINITY));
-    refuse(spoilt(&|update| update.dense.push(0.0)));
-    refuse(spoilt(&|update| update.dense.clear()));
-    refuse(spoilt(&|update| update.version = ModelVersion(7)));
-    assert!(served == before);
+    for contract in contracts() {
+        let (mut learner, mut lineage) = (learner(&contract), Lineage::root(&contract));
+        train(&mut learner, &rows(1, 100));
+        let first = advance(&mut lineage, &mut learner);
+        train(&mut learner, &rows(2, 100));
+        let second = advance(&mut lineage, &mut learner);
+        let mut served = ServedModel::new(&contract, LAYOUT);
+        let before = served.clone();
+        let error = served.apply(&second).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(&second.parent.to_string()), "{text}");
+        assert!(
+            text.contains(&before.lineage().digest.to_string()),
+            "{text}"
+        );
+        let spoilt = |spoil: &dyn Fn(&mut Update)| {
+            let mut update = first.clone();
+            spoil(&mut update);
+            update
+        };
+        let mut refuse = |update: Update| assert!(served.apply(&update).is_err());
+        refuse(spoilt(&|update| update.contract = Digest([0; 32])));
+        refuse(spoilt(&|update| update.weights.push((u32::MAX, 1.0))));
+        refuse(spoilt(&|update| update.weights[0].1 = f32::NAN));
+        refuse(spoilt(&|update| update.dense[0] = f64::INFINITY));
+        refuse(spoilt(&|update| update.dense.push(0.0)));
+        refuse(spoilt(&|update| update.dense.clear()));
+        refuse(spoilt(&|update| update.version = ModelVersion(7)));
+        assert!(served == before);
+    }
 }
 
 #[test]
 fn reasons_are_the_strongest_parts_of_the_log_odds() {
-    let contract = contract();
-    let (mut learner, mut lineage) = (learner(&contract), Lineage::root(&contract));
-    let rows = rows(1, 300);
-    train(&mut learner, &rows);
-    let mut served = ServedModel::new(&contract, LAYOUT);
-    served.apply(&advance(&mut lineage, &mut learner)).unwrap();
-    let mut scored = Vec::new();
-    served.score_all(&rows, &mut scored);
-    for (row, scored) in rows.iter().zip(scored) {
-        let parts: Vec<f64> = served.contributions(row).collect();
-        let logit = f64::from(served.bias) + parts.iter().sum::<f64>();
-        assert!((scored.probability - crate::math::sigmoid(logit)).abs() < 1e-12);
-        let mut order: Vec<usize> = (0..4).filter(|slot| parts[*slot] != 0.0).collect();
-        order.sort_by(|a, b| parts[*b].abs().total_cmp(&parts[*a].abs()));
-        let expected: Vec<_> = order
-            .iter()
-            .take(3)
-            .map(|slot| Reason {
-                slot: *slot,
-                contribution: parts[*slot],
-            })
-            .collect();
-        assert_eq!(
-            scored.reasons.into_iter().flatten().collect::<Vec<_>>(),
-            expected
-        );
+    for contract in contracts() {
+        let (mut learner, mut lineage) = (learner(&contract), Lineage::root(&contract));
+        let rows = rows(1, 300);
+        train(&mut learner, &rows);
+        let mut served = ServedModel::new(&contract, LAYOUT);
+        served.apply(&advance(&mut lineage, &mut learner)).unwrap();
+        let mut scored = Vec::new();
+        served.score_all(&rows, &mut scored);
+        for (row, scored) in rows.iter().zip(scored) {
+            let (rest, mut parts) = served.contributions(row);
+            let logit = rest + parts.iter().map(|part| part.contribution).sum::<f64>();
+            assert!((scored.probability - crate::math::sigmoid(logit)).abs() < TOLERANCE);
+            let strength = |reason: &Reason| (reason.contribution as f32).abs();
+            parts.sort_by(|a, b| strength(b).total_cmp(&strength(a)));
+            parts.truncate(3);
+            let told: Vec<Reason> = scored.reasons.into_iter().flatten().collect();
+            assert_eq!(told, parts);
+        }
+        let unknown = served.score(Row {
+            ids: &[999_999; 4],
+            numbers: &[f64::NAN],
+        });
+        if contract.learner.update != schemas::contract::Update::Blend {
+            assert_eq!(unknown.reasons, [None; 3]);
+        }
     }
-    let unknown = served.score(Row {
-        ids: &[999_999; 4],
-        numbers: &[f64::NAN],
-    });
-    assert_eq!(unknown.reasons, [None; 3]);
 }
 
 #[test]
 fn a_snapshot_serves_and_learns_on() {
-    let contract = contract();
-    let (mut learner, mut lineage) = (learner(&contract), Lineage::root(&contract));
-    let mut served = ServedModel::new(&contract, LAYOUT);
-    train(&mut learner, &rows(1, 100));
-    served.apply(&advance(&mut lineage, &mut learner)).unwrap();
-    let bytes = Snapshot {
-        learner,
-        lineage,
-        sections: [("pending".to_owned(), vec![7])].into(),
+    for contract in contracts() {
+        let (mut learner, mut lineage) = (learner(&contract), Lineage::root(&contract));
+        let mut served = ServedModel::new(&contract, LAYOUT);
+        train(&mut learner, &rows(1, 100));
+        served.apply(&advance(&mut lineage, &mut learner)).unwrap();
+        let bytes = Snapshot {
+            learner,
+            lineage,
+            sections: [("pending".to_owned(), vec![7])].into(),
+        }
+        .to_bytes();
+        assert!(ServedModel::from_snapshot(&bytes).unwrap() == served);
+        let Snapshot {
+            mut learner,
+            mut lineage,
+            sections,
+        } = Snapshot::from_bytes(&bytes).unwrap();
+        assert_eq!(sections["pending"], [7]);
+        train(&mut learner, &rows(2, 100));
+        assert_eq!(
+            served.apply(&advance(&mut lineage, &mut learner)),
+            Ok(Applied::New)
+        );
     }
-    .to_bytes();
-    assert!(ServedModel::from_snapshot(&bytes).unwrap() == served);
-    let Snapshot {
-        mut learner,
-        mut lineage,
-        sections,
-    } = Snapshot::from_bytes(&bytes).unwrap();
-    assert_eq!(sections["pending"], [7]);
-    train(&mut learner, &rows(2, 100));
-    assert_eq!(
-        served.apply(&advance(&mut lineage, &mut learner)),
-        Ok(Applied::New)
-    );
 }
 
 #[test]
 fn a_snapshot_keeps_what_moved_since_the_last_update() {
-    let contract = contract();
-    let (mut learner, mut lineage) = (learner(&contract), Lineage::root(&contract));
-    train(&mut learner, &rows(1, 100));
-    let bytes = Snapshot {
-        learner: learner.clone(),
-        lineage,
-        sections: Default::default(),
+    for contract in contracts() {
+        let (mut learner, mut lineage) = (learner(&contract), Lineage::root(&contract));
+        train(&mut learner, &rows(1, 100));
+        let bytes = Snapshot {
+            learner: learner.clone(),
+            lineage,
+            sections: Default::default(),
+        }
+        .to_bytes();
+        let mut again = Snapshot::from_bytes(&bytes).unwrap();
+        let update = advance(&mut lineage, &mut learner);
+        assert_eq!(advance(&mut again.lineage, &mut again.learner), update);
     }
-    .to_bytes();
-    let mut again = Snapshot::from_bytes(&bytes).unwrap();
-    let update = advance(&mut lineage, &mut learner);
-    assert_eq!(advance(&mut again.lineage, &mut again.learner), update);
 }
 
 #[test]
 fn broken_and_foreign_snapshots_are_refused() {
-    let contract = contract();
-    let (mut learner, lineage) = (learner(&contract), Lineage::root(&contract));
-    train(&mut learner, &rows(1, 100));
-    let bytes = Snapshot {
-        learner,
-        lineage,
-        sections: Default::default(),
-    }
-    .to_bytes();
-    for cut in [0, 7, 100, bytes.len() - 1] {
-        assert!(
-            matches!(
-                Snapshot::from_bytes(&bytes[..cut]),
-                Err(SnapshotError::NotSafetensors(_))
-            ),
-            "{cut}"
+    for contract in contracts() {
+        let (mut learner, lineage) = (learner(&contract), Lineage::root(&contract));
+        train(&mut learner, &rows(1, 100));
+        let bytes = Snapshot {
+            learner,
+            lineage,
+            sections: Default::default(),
+        }
+        .to_bytes();
+        for cut in [0, 7, 100, bytes.len() - 1] {
+            assert!(
+                matches!(
+                    Snapshot::from_bytes(&bytes[..cut]),
+                    Err(SnapshotError::NotSafetensors(_))
+                ),
+                "{cut}"
+            );
+        }
+        let mut flipped = bytes.clone();
+        let at = bytes.len() - 10;
+        flipped[at] ^= 1;
+        assert_eq!(Snapshot::from_bytes(&flipped), Err(SnapshotError::Checksum));
+        assert_eq!(
+            ServedModel::from_snapshot(&flipped),
+            Err(SnapshotError::Checksum)
         );
+        let view =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::U8, vec![1], &[0]).unwrap();
+        let foreign = safetensors::serialize([("weights", view)], None).unwrap();
+        assert_eq!(Snapshot::from_bytes(&foreign), Err(SnapshotError::Foreign));
     }
-    let mut flipped = bytes.clone();
-    let at = bytes.len() - 10;
-    flipped[at] ^= 1;
-    assert_eq!(Snapshot::from_bytes(&flipped), Err(SnapshotError::Checksum));
-    assert_eq!(
-        ServedModel::from_snapshot(&flipped),
-        Err(SnapshotError::Checksum)
-    );
-    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::U8, vec![1], &[0]).unwrap();
-    let foreign = safetensors::serialize([("weights", view)], None).unwrap();
-    assert_eq!(Snapshot::from_bytes(&foreign), Err(SnapshotError::Foreign));
 }
 
 /// The learner in the published snapshot: 16 weights, 50 examples.
@@ -243,7 +252,7 @@ fn published() -> Snapshot {
             ids: &ids,
             numbers: row.numbers,
         };
-        learner.learn(row, Label(at % 3 == 0)).unwrap();
+        learner.learn(row, Label::yes_or_no(at % 3 == 0)).unwrap();
     }
     let lineage = Lineage {
         version: ModelVersion(5),
