@@ -2,10 +2,12 @@
 //!
 //! [`cli`] is the command line; [`produce`] plays a file as a stream;
 //! [`pipeline`] runs the workers, which [`supervise`] looks after; [`tail`] reads what they write;
-//! [`demo`] does all of it with real flights, and [`report`] writes what came of it.
+//! [`demo`] does all of it with real flights, and [`report`] writes what came of it. [`evaluate`] tries learners on a
+//! file, without Kafka.
 
 pub mod cli;
 pub mod demo;
+pub mod evaluate;
 pub mod pipeline;
 pub mod produce;
 pub mod report;

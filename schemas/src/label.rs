@@ -11,7 +11,7 @@ use crate::time::{EventTime, parse_rfc3339};
 pub struct LabelEvent<'a> {
     /// The event's id.
     pub event_id: Cow<'a, str>,
-    /// 1 for yes, 0 for no; or the number.
+    /// 1 for yes, 0 for no; the number; the index of the class.
     pub label: f64,
     /// When it became known.
     pub time: EventTime,
@@ -61,14 +61,19 @@ impl<'a> LabelEvent<'a> {
 /// Returns a label of the contract's type.
 fn outcome(contract: &LabelContract, value: &RawValue<'_>) -> Option<f64> {
     let number = match value {
-        RawValue::Bool(yes) if contract.kind == LabelType::Bool => f64::from(u8::from(*yes)),
-        RawValue::Int(number) => *number as f64,
-        RawValue::Float(number) => *number,
-        _ => return None,
+        RawValue::Int(number) => Some(*number as f64),
+        RawValue::Float(number) => Some(*number),
+        _ => None,
     };
-    match contract.kind {
-        LabelType::Bool => (number == 0.0 || number == 1.0).then_some(number),
-        LabelType::Number => number.is_finite().then_some(number),
+    match (contract.kind, value) {
+        (LabelType::Bool, RawValue::Bool(yes)) => Some(f64::from(u8::from(*yes))),
+        (LabelType::Bool, _) => number.filter(|label| *label == 0.0 || *label == 1.0),
+        (LabelType::Number, _) => number.filter(|label| label.is_finite()),
+        (LabelType::Class, RawValue::Text(name)) => {
+            let found = contract.classes.iter().position(|class| class == name);
+            found.map(|at| at as f64)
+        }
+        (LabelType::Class, _) => None,
     }
 }
 

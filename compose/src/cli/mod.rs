@@ -3,6 +3,7 @@
 mod broker;
 mod check;
 mod demo;
+mod evaluate;
 mod prepare;
 mod produce;
 mod tail;
@@ -31,6 +32,8 @@ const TOUR: &str = "\
 Start here:
   thalweg demo                         a year of real flights through everything, on this machine
   thalweg check stream.toml            what is wrong with a contract, all at once
+  thalweg evaluate events.parquet --contract stream.toml
+                                       how well the label can be predicted, without Kafka
   thalweg up --contract stream.toml    the four workers, on an embedded broker or on your Kafka
   thalweg produce events.parquet --contract stream.toml
   thalweg tail flights.scores --follow
@@ -64,6 +67,8 @@ enum Command {
     /// Worker: score every clean event
     #[command(after_help = scorer::EXAMPLES)]
     Scorer(scorer::Args),
+    /// Say how well a file can be predicted: predict each event, then learn its label, without Kafka
+    Evaluate(evaluate::Args),
     /// Print any topic of ours as JSON lines
     Tail(tail::Args),
     /// Say what is wrong with a contract, or sum it up
@@ -102,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Sink(args) => Ok(sink::run(&args)),
         Command::Trainer(args) => Ok(trainer::run(&args)),
         Command::Scorer(args) => Ok(scorer::run(&args)),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Prepare(args) => prepare::run(&args),

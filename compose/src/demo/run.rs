@@ -112,7 +112,7 @@ fn truth(contract: &Arc<Contract>, events_max: u64) -> Result<Truth> {
             }
             let label = match rows.label(row)? {
                 Known::Never => None,
-                Known::WithEvent(label) | Known::At(label, _) => Some(label),
+                Known::WithEvent(label) | Known::At(label, _) => Some(label.is_yes()),
             };
             truth.push((rows.time(row)?, label));
         }

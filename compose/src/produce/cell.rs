@@ -8,9 +8,10 @@ use arrow_array::{
 };
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, TimeUnit};
-use schemas::contract::FieldType;
+use schemas::contract::{FieldType, LabelType};
 use schemas::parse_rfc3339;
 
+use super::label_value::LabelValue;
 use super::render;
 
 /// A column.
@@ -138,20 +139,23 @@ impl Cell {
         }
     }
 
-    /// Returns the value as a label: true or false, 1 or 0.
-    pub(crate) fn label(&self, row: usize) -> Option<bool> {
+    /// Returns the value as a label of a type.
+    pub(crate) fn label(&self, row: usize, kind: LabelType) -> Option<LabelValue> {
         if self.is_null(row) {
             return None;
         }
         match self {
-            Cell::Bool(array) => Some(array.value(row)),
-            Cell::Int(array) => label_of(itoa::Buffer::new().format(array.value(row))),
-            Cell::Float(array) => match array.value(row) {
-                0.0 => Some(false),
-                1.0 => Some(true),
-                _ => None,
-            },
-            Cell::Text(array) | Cell::Untyped(array, _) => label_of(array.value(row)),
+            Cell::Bool(array) if kind == LabelType::Bool => {
+                Some(LabelValue::YesOrNo(array.value(row)))
+            }
+            Cell::Int(array) if kind == LabelType::Class => {
+                let text = array.value(row).to_string();
+                LabelValue::read(&text, kind)
+            }
+            Cell::Int(array) => LabelValue::number(array.value(row) as f64, kind),
+            Cell::Float(array) => LabelValue::number(array.value(row), kind),
+            Cell::Float32(array) => LabelValue::number(f64::from(array.value(row)), kind),
+            Cell::Text(array) | Cell::Untyped(array, _) => LabelValue::read(array.value(row), kind),
             _ => None,
         }
     }
@@ -162,15 +166,6 @@ pub(crate) fn moment_of(text: &str) -> Option<i64> {
     match text.parse::<i64>() {
         Ok(millis) => millis.checked_mul(1000),
         Err(_) => parse_rfc3339(text).map(|time| time.0),
-    }
-}
-
-/// Reads true or false, 1 or 0.
-pub(crate) fn label_of(text: &str) -> Option<bool> {
-    match text {
-        "1" | "true" | "True" | "TRUE" | "1.0" => Some(true),
-        "0" | "false" | "False" | "FALSE" | "0.0" => Some(false),
-        _ => None,
     }
 }
 
@@ -283,9 +278,12 @@ mod tests {
             [Some(1_000_000), Some(5000), None]
         );
         let labels = typed(Float64Array::from(vec![1.0, 0.0, 0.5]));
+        let (yes, no) = (LabelValue::YesOrNo(true), LabelValue::YesOrNo(false));
         assert_eq!(
-            [labels.label(0), labels.label(1), labels.label(2)],
-            [Some(true), Some(false), None]
+            [0, 1, 2].map(|row| labels.label(row, LabelType::Bool)),
+            [Some(yes), Some(no), None]
         );
+        let number = LabelValue::Number(0.5);
+        assert_eq!(labels.label(2, LabelType::Number), Some(number));
     }
 }

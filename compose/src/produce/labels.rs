@@ -1,13 +1,15 @@
 //! Labels that wait until they become known.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+
+use super::label_value::LabelValue;
 
 /// Labels that wait at most; beyond that the earliest is sent early and counted, so memory stays bounded.
 pub const WAITING_MAX: usize = 4_000_000;
 
 /// A label and when it becomes known.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Waiting {
     /// When it becomes known, in microseconds since 1970.
     pub micros: i64,
@@ -16,7 +18,28 @@ pub struct Waiting {
     /// The event's id.
     pub id: Box<str>,
     /// The label.
-    pub label: bool,
+    pub label: LabelValue,
+}
+
+impl Waiting {
+    /// Rows have numbers of their own, so no two of these are the same.
+    fn place(&self) -> (i64, u64) {
+        (self.micros, self.row)
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Waiting) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Waiting) -> Ordering {
+        self.place().cmp(&other.place())
+    }
 }
 
 /// Labels in the order in which they become known; those of one moment in the order of their events.
@@ -64,7 +87,7 @@ mod tests {
                 micros,
                 row,
                 id: "x".into(),
-                label: row == 2,
+                label: LabelValue::YesOrNo(row == 2),
             };
             assert_eq!(queue.push(label), None);
         }

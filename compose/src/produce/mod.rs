@@ -6,6 +6,7 @@
 
 pub(crate) mod cell;
 mod dirt;
+mod label_value;
 mod labels;
 mod pace;
 mod partition;
@@ -16,6 +17,7 @@ mod send;
 mod source;
 
 pub use dirt::{Dirt, DirtKind, Dirtier, Seeded};
+pub use label_value::LabelValue;
 pub use labels::WAITING_MAX;
 pub use pace::Speed;
 pub use partition::partition_of;

@@ -280,7 +280,7 @@ impl Player<'_> {
         out.push(b',');
         render::text(name, out);
         out.push(b':');
-        render::boolean(label.label, out);
+        label.label.render(out);
         out.push(b',');
         render::text(time, out);
         out.push(b':');

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use schemas::Contract;
+use schemas::contract::LabelType;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::cell::{Cell, label_of, moment_of};
+use super::cell::{Cell, moment_of};
+use super::label_value::LabelValue;
 use super::render;
 
 /// What is wrong with one row.
@@ -32,12 +34,16 @@ pub struct Layout {
     pub time: Arc<str>,
     /// Column of the label, if there is one.
     pub label: Option<Arc<str>>,
+    /// Type of the label.
+    pub label_type: LabelType,
     /// Column that says when the label became known.
     pub label_time: Option<Arc<str>>,
     /// Whether a file without that column is refused; else its labels are sent with their events.
     pub label_time_required: bool,
     /// Whether labels are sent; events do not have them either way.
     pub send_labels: bool,
+    /// Whether rows of a file without an id or a time are numbered, a second apart, in the order of the file.
+    pub number_rows: bool,
 }
 
 impl Layout {
@@ -49,9 +55,11 @@ impl Layout {
             id: contract.id_field().name.as_str().into(),
             time: contract.fields[contract.event.time].name.as_str().into(),
             label: label.map(|label| label.name.as_str().into()),
+            label_type: label.map_or(LabelType::Bool, |label| label.kind),
             label_time: label.map(|label| label_time.unwrap_or(&label.time).into()),
             label_time_required: label_time.is_some(),
             send_labels: true,
+            number_rows: false,
         }
     }
 
@@ -64,14 +72,14 @@ impl Layout {
 }
 
 /// When a label becomes known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Known {
     /// There is none, or it never does.
     Never,
     /// With the event.
-    WithEvent(bool),
+    WithEvent(LabelValue),
     /// At a time, in microseconds.
-    At(bool, i64),
+    At(LabelValue, i64),
 }
 
 /// A change to one field of an event as it is rendered.
@@ -170,7 +178,7 @@ impl Rows {
     /// Returns the event's label.
     ///
     /// # Errors
-    /// A label that is not yes or no, or a time that is none.
+    /// A label that is not of its type, or a time that is none.
     pub fn label(&self, row: usize) -> Result<Known, BadRow> {
         let Some(name) = self
             .layout
@@ -181,12 +189,19 @@ impl Rows {
             return Ok(Known::Never);
         };
         let (label, time) = match &self.body {
-            Body::Columns(columns) => columns.label(row),
-            Body::Objects(objects) => objects[row].label(name, self.layout.label_time.as_deref()),
+            Body::Columns(columns) => columns.label(row, self.layout.label_type),
+            Body::Objects(objects) => objects[row].label(name, &self.layout),
         };
         let label = match label {
             Part::Absent | Part::Null => return Ok(Known::Never),
-            Part::Bad => return Err(self.bad(row, name, "is not true or false, 1 or 0")),
+            Part::Bad => {
+                let what = match self.layout.label_type {
+                    LabelType::Bool => "is not true or false, 1 or 0",
+                    LabelType::Number => "is not a finite number",
+                    LabelType::Class => "is not the name of a class",
+                };
+                return Err(self.bad(row, name, what));
+            }
             Part::Is(label) => label,
         };
         let column = self.layout.label_time.as_ref().unwrap_or(name);
@@ -296,10 +311,10 @@ impl<T> Part<T> {
 }
 
 impl Columns {
-    fn label(&self, row: usize) -> (Part<bool>, Part<i64>) {
+    fn label(&self, row: usize, kind: LabelType) -> (Part<LabelValue>, Part<i64>) {
         let label = match &self.label {
             None => Part::Absent,
-            Some(cell) => Part::read(cell.is_null(row), cell.label(row)),
+            Some(cell) => Part::read(cell.is_null(row), cell.label(row, kind)),
         };
         let time = match &self.label_time {
             None => Part::Absent,
@@ -336,10 +351,14 @@ impl Object {
         moment_of(plain(self.get(name)?))
     }
 
-    fn label(&self, name: &str, time: Option<&str>) -> (Part<bool>, Part<i64>) {
+    fn label(&self, name: &str, layout: &Layout) -> (Part<LabelValue>, Part<i64>) {
         let label = self.get(name).map_or(Part::Absent, |json| {
-            Part::read(json == "null", label_of(plain(json)))
+            Part::read(
+                json == "null",
+                LabelValue::read(plain(json), layout.label_type),
+            )
         });
+        let time = layout.label_time.as_deref();
         let time = match time.and_then(|name| self.get(name)) {
             None => Part::Absent,
             Some(json) => Part::read(json == "null", moment_of(plain(json))),
@@ -382,9 +401,11 @@ mod tests {
             id: "id".into(),
             time: "at".into(),
             label: Some("late".into()),
+            label_type: LabelType::Bool,
             label_time: Some("arrival".into()),
             label_time_required: false,
             send_labels: true,
+            number_rows: false,
         };
         let body = Body::Objects(vec![Object::parse(line.as_bytes()).unwrap()]);
         Rows {
@@ -412,7 +433,10 @@ mod tests {
         assert_eq!(rendered(&rows, None), r#"{"id":"a\n","at":5,"n":1.50}"#);
         assert_eq!(rows.id(0, &mut String::new()), Ok("a\n"));
         assert_eq!(rows.time(0), Ok(5_000));
-        assert_eq!(rows.label(0), Ok(Known::At(true, 9_000_000)));
+        assert_eq!(
+            rows.label(0),
+            Ok(Known::At(LabelValue::YesOrNo(true), 9_000_000))
+        );
     }
 
     #[test]
@@ -439,7 +463,10 @@ mod tests {
         assert!(bad.id(0, &mut String::new()).is_err());
         assert!(bad.label(0).is_err());
         let early = rows(r#"{"late":0}"#);
-        assert_eq!(early.label(0), Ok(Known::WithEvent(false)));
+        assert_eq!(
+            early.label(0),
+            Ok(Known::WithEvent(LabelValue::YesOrNo(false)))
+        );
         assert_eq!(
             rows(r#"{"late":1,"arrival":null}"#).label(0),
             Ok(Known::Never)

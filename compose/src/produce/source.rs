@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use arrow_array::RecordBatch;
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, TimestampSecondArray};
 use arrow_csv::reader::Format;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::file::reader::ChunkReader;
 use schemas::Contract;
+use schemas::contract::FieldType;
 
 use super::cell::Cell;
 use super::render;
@@ -159,11 +160,17 @@ impl Source {
         let body = match &mut self.reader {
             Reader::Parquet(reader) => match reader.next().transpose().with_context(at)? {
                 None => return Ok(None),
-                Some(batch) => Body::Columns(self.columns_of(&batch, true)?.into()),
+                Some(batch) => {
+                    let batch = numbered(batch, &self.layout, self.next_row, true)?;
+                    Body::Columns(self.columns_of(&batch, true)?.into())
+                }
             },
             Reader::Csv(reader) => match reader.next().transpose().with_context(at)? {
                 None => return Ok(None),
-                Some(batch) => Body::Columns(self.columns_of(&batch, false)?.into()),
+                Some(batch) => {
+                    let batch = numbered(batch, &self.layout, self.next_row, false)?;
+                    Body::Columns(self.columns_of(&batch, false)?.into())
+                }
             },
             Reader::Lines(reader) => match read_objects(reader, &self.file, self.next_row)? {
                 objects if objects.is_empty() => return Ok(None),
@@ -217,13 +224,19 @@ impl Source {
         let array = batch
             .column_by_name(name)
             .ok_or_else(|| anyhow!("{file}: no column `{name}`"))?;
+        let kind = self
+            .contract
+            .field_index(name)
+            .map(|at| self.contract.fields[at].kind);
         if !typed {
-            let field = self
-                .contract
-                .field_index(name)
-                .map(|at| self.contract.fields[at].kind);
-            return Ok(Cell::untyped(array, field));
+            return Ok(Cell::untyped(array, kind));
         }
+        // Whole numbers often name something; a contract that calls them texts gets texts.
+        let texts = kind == Some(FieldType::String) && array.data_type().is_integer();
+        let array = &match texts {
+            true => arrow_cast::cast(array, &DataType::Utf8)?,
+            false => array.clone(),
+        };
         Cell::typed(array)
             .with_context(|| format!("{file}, after row {}: column `{name}` does not fit", self.next_row))?
             .ok_or_else(|| {
@@ -233,13 +246,61 @@ impl Source {
     }
 }
 
+/// Adds an id and a time where a file has none and the layout says that rows are numbered.
+fn numbered(
+    batch: RecordBatch,
+    layout: &Layout,
+    first_row: u64,
+    typed: bool,
+) -> Result<RecordBatch> {
+    let lacks = |name: &str| batch.column_by_name(name).is_none();
+    if !layout.number_rows || !(lacks(&layout.id) || lacks(&layout.time)) {
+        return Ok(batch);
+    }
+    let rows = first_row..first_row + batch.num_rows() as u64;
+    let texts = |times: u64| {
+        let texts = rows.clone().map(|row| (row * times).to_string());
+        Arc::new(StringArray::from_iter_values(texts)) as ArrayRef
+    };
+    let mut fields: Vec<Arc<Field>> = batch.schema_ref().fields().to_vec();
+    let mut columns = batch.columns().to_vec();
+    let mut add = |name: &str, column: ArrayRef| {
+        fields.push(Arc::new(Field::new(
+            name,
+            column.data_type().clone(),
+            false,
+        )));
+        columns.push(column);
+    };
+    if lacks(&layout.id) {
+        add(&layout.id, texts(1));
+    }
+    if lacks(&layout.time) {
+        let seconds = rows.clone().map(|row| row as i64);
+        add(
+            &layout.time,
+            match typed {
+                true => Arc::new(TimestampSecondArray::from_iter_values(seconds)),
+                false => texts(1000),
+            },
+        );
+    }
+    Ok(RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        columns,
+    )?)
+}
+
 /// Refuses a file that lacks a column, naming those that it has.
 fn require(file: &str, schema: &Schema, layout: &Layout) -> Result<()> {
     let label_time = layout
         .label_time
         .as_ref()
         .filter(|_| layout.label_time_required);
-    for name in [&layout.id, &layout.time].into_iter().chain(label_time) {
+    let numbered = [&layout.id, &layout.time]
+        .into_iter()
+        .filter(|_| !layout.number_rows);
+    for name in numbered.chain(label_time) {
         if schema.field_with_name(name).is_err() {
             let names: Vec<&str> = schema
                 .fields()

@@ -1,7 +1,7 @@
 //! Writes what a run came to as one HTML page that needs nothing else.
 
 mod sections;
-mod svg;
+pub(crate) mod svg;
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use svg::escape;
 use crate::demo::{Outcome, Step};
 use crate::text;
 
-const STYLE: &str = include_str!("style.css");
+pub(crate) const STYLE: &str = include_str!("style.css");
 
 /// Returns the page.
 pub fn html(outcome: &Outcome, steps: &[Step]) -> String {
@@ -103,7 +103,7 @@ fn tiles(page: &mut String, outcome: &Outcome) {
     page.push_str("</div>");
 }
 
-fn section(page: &mut String, class: &str, title: &str, says: &str, body: &str) {
+pub(crate) fn section(page: &mut String, class: &str, title: &str, says: &str, body: &str) {
     let _ = write!(
         page,
         "<section class=\"{class}\"><h2>{}</h2><p>{}</p>{body}</section>",

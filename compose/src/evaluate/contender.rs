@@ -1,0 +1,278 @@
+//! One learner on its way through the file: it predicts each event, and learns its label when that is due.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use anyhow::Result;
+use learn::features::{Layout, Rows};
+use learn::learners::{CheckedParams, Label, Learner, Opinions, Params};
+use learn::metrics::{Errors, Quality};
+use linfa::traits::FitWith;
+use linfa::{DatasetBase, ParamGuard};
+use schemas::contract::{self, Contract, Loss};
+
+use super::input::{Chunk, Outcome};
+use super::{Figures, Labels, Point};
+
+/// Events that are learned in one go where labels come at once; how many makes no difference to what is learned.
+const MICRO_BATCH: usize = 256;
+
+/// A learner, what it said so far, and what it waits for.
+pub(super) struct Contender {
+    name: String,
+    params: CheckedParams,
+    /// Lent to a fit only.
+    learner: Option<Learner>,
+    judge: Judge,
+    waiting: Waiting,
+    cpu: Duration,
+}
+
+impl Contender {
+    pub(super) fn new(
+        name: &str,
+        learner: &contract::Learner,
+        layout: Layout,
+        judge: Judge,
+    ) -> Result<Contender> {
+        let params = Params::of(learner).check()?;
+        Ok(Contender {
+            name: name.to_owned(),
+            params,
+            learner: Some(Learner::new(params, layout)),
+            judge,
+            waiting: Waiting::new(layout),
+            cpu: Duration::ZERO,
+        })
+    }
+
+    /// Takes the next events.
+    pub(super) fn take(&mut self, chunk: &Chunk, labels: Labels) -> Result<()> {
+        let before = thread_cpu();
+        match labels {
+            Labels::AtOnce => self.at_once(chunk)?,
+            Labels::AtArrival => self.at_arrival(chunk)?,
+        }
+        self.cpu += thread_cpu().saturating_sub(before);
+        Ok(())
+    }
+
+    fn at_once(&mut self, chunk: &Chunk) -> Result<()> {
+        let labelled = chunk.outcomes.iter().enumerate();
+        let labelled: Vec<(usize, f64)> = labelled
+            .filter_map(|(at, outcome)| Some((at, outcome.label?.0)))
+            .collect();
+        for part in labelled.chunks(MICRO_BATCH) {
+            let mut rows = Rows::with_capacity(chunk.rows.layout(), part.len());
+            part.iter()
+                .for_each(|(at, _)| rows.push(chunk.rows.row(*at)));
+            let targets: Vec<Label> = part.iter().map(|(_, value)| Label::new(*value)).collect();
+            let dataset = DatasetBase::new(rows, targets);
+            let learner = self.params.fit_with(self.learner.take(), &dataset)?;
+            for (predicted, (_, value)) in learner.tested().iter().zip(part) {
+                self.judge.observe(*predicted, *value);
+            }
+            self.learner = Some(learner);
+        }
+        Ok(())
+    }
+
+    fn at_arrival(&mut self, chunk: &Chunk) -> Result<()> {
+        let Some(learner) = &mut self.learner else {
+            return Ok(());
+        };
+        for (row, outcome) in chunk.rows.iter().zip(&chunk.outcomes) {
+            let Outcome { time, label } = *outcome;
+            while let Some(slot) = self.waiting.due(time) {
+                let label = Label {
+                    foreseen: self.waiting.foreseen[slot],
+                    ..Label::new(self.waiting.values[slot])
+                };
+                learner.learn(self.waiting.rows.row(slot), label)?;
+            }
+            if let Some((value, known)) = label {
+                self.judge.observe(learner.predict_row(row), value);
+                self.waiting.add(row, value, known, learner.foresee(row));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what it came to.
+    pub(super) fn figures(&self) -> Figures {
+        let examples = self.judge.seen.1;
+        let seconds = self.cpu.as_secs_f64();
+        Figures {
+            name: self.name.clone(),
+            examples,
+            quality: self.judge.all.quality.summary(),
+            errors: self.judge.all.errors.summary(),
+            cpu_seconds: seconds,
+            examples_per_cpu_second: if 0.0 < seconds {
+                examples as f64 / seconds
+            } else {
+                0.0
+            },
+            model_bytes: self.learner.as_ref().map_or(0, Learner::bytes),
+            curve: self.judge.curve.clone(),
+        }
+    }
+}
+
+/// Rows whose labels are not known yet.
+struct Waiting {
+    /// When each becomes known, in the order of the events where that is the same, and its slot.
+    due: BinaryHeap<Reverse<(i64, u64, usize)>>,
+    rows: Rows,
+    values: Vec<f64>,
+    foreseen: Vec<Option<Opinions>>,
+    free: Vec<usize>,
+    added: u64,
+}
+
+impl Waiting {
+    fn new(layout: Layout) -> Waiting {
+        Waiting {
+            due: BinaryHeap::new(),
+            rows: Rows::new(layout),
+            values: Vec::new(),
+            foreseen: Vec::new(),
+            free: Vec::new(),
+            added: 0,
+        }
+    }
+
+    fn add(
+        &mut self,
+        row: learn::features::Row<'_>,
+        value: f64,
+        known: i64,
+        foreseen: Option<Opinions>,
+    ) {
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.rows.replace(slot, row);
+                self.values[slot] = value;
+                self.foreseen[slot] = foreseen;
+                slot
+            }
+            None => {
+                self.rows.push(row);
+                self.values.push(value);
+                self.foreseen.push(foreseen);
+                self.values.len() - 1
+            }
+        };
+        self.due.push(Reverse((known, self.added, slot)));
+        self.added += 1;
+    }
+
+    /// Takes the next label that is known by a time; its slot is good until another row is added.
+    fn due(&mut self, time: i64) -> Option<usize> {
+        let Reverse((known, _, slot)) = *self.due.peek()?;
+        if time < known {
+            return None;
+        }
+        self.due.pop();
+        self.free.push(slot);
+        Some(slot)
+    }
+}
+
+/// Holds predictions against what became of the events.
+#[derive(Clone)]
+pub(super) struct Judge {
+    is_number: bool,
+    all: Sums,
+    /// Since the last point of the curve.
+    window: Sums,
+    fresh: Sums,
+    /// Examples between two points.
+    every: u64,
+    /// Sum and count of labels so far, for what one would say without a model.
+    seen: (f64, u64),
+    curve: Vec<Point>,
+}
+
+#[derive(Clone)]
+struct Sums {
+    quality: Quality,
+    errors: Errors,
+}
+
+impl Judge {
+    /// Makes a judge of numbers or of probabilities, whose curve has a point for `every` so many examples.
+    pub(super) fn new(contract: &Contract, is_number: bool, every: u64) -> Judge {
+        let quantile = match contract.learner.loss {
+            Loss::Quantile(quantile) => quantile,
+            _ => 0.5,
+        };
+        let sums = Sums {
+            quality: Quality::new(contract.decision.threshold),
+            errors: Errors::new(quantile),
+        };
+        Judge {
+            is_number,
+            all: sums.clone(),
+            window: sums.clone(),
+            fresh: sums,
+            every: every.max(1),
+            seen: (0.0, 0),
+            curve: Vec::new(),
+        }
+    }
+
+    fn observe(&mut self, predicted: f64, value: f64) {
+        let (sum, count) = self.seen;
+        let base = match (self.is_number, count) {
+            (false, _) => (sum + 0.5) / (count as f64 + 1.0),
+            (true, 0) => 0.0,
+            (true, _) => sum / count as f64,
+        };
+        for sums in [&mut self.all, &mut self.window] {
+            if self.is_number {
+                sums.errors.observe(predicted, value, base);
+            } else {
+                sums.quality.observe(predicted, value == 1.0, base);
+            }
+        }
+        self.seen = (sum + value, count + 1);
+        if self.seen.1.is_multiple_of(self.every) {
+            self.mark();
+        }
+    }
+
+    /// Adds a point to the curve.
+    fn mark(&mut self) {
+        let (quality, errors) = (self.window.quality.summary(), self.window.errors.summary());
+        let figures = match (quality, errors) {
+            (Some(quality), _) => (quality.log_loss, quality.base_log_loss),
+            (None, Some(errors)) => (errors.rmse, errors.base_rmse),
+            (None, None) => return,
+        };
+        self.curve.push(Point {
+            examples: self.seen.1,
+            loss: figures.0,
+            base: figures.1,
+        });
+        self.window = self.fresh.clone();
+    }
+}
+
+/// Returns the CPU time of this thread.
+fn thread_cpu() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a local.
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    if done != 0 {
+        return Duration::ZERO;
+    }
+    Duration::new(
+        time.tv_sec.max(0) as u64,
+        time.tv_nsec.clamp(0, 999_999_999) as u32,
+    )
+}

@@ -1,0 +1,171 @@
+//! Rows of a file become rows of features, on the path that live events take: JSON, cleaning, columns, features.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use ingest::clean::{Cleaner, Memory};
+use ingest::columns::{self, ColumnWriter};
+use ingest::parse::RawEvent;
+use learn::features::{FeatureSpace, Layout, Rows};
+use schemas::contract::Label;
+use schemas::{Contract, Offset, Partition, TopicId};
+use seal::{Keyring, MemoryKeyStore, Sealer, StreamId, StreamKeys};
+
+use crate::produce;
+use crate::produce::{Known, LabelValue, Source};
+
+/// What tokens are made with: always the same key, so that two evaluations of one file say the same.
+const KEY: [u8; 32] = [0; 32];
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Outcome {
+    /// When the event happened, in microseconds.
+    pub time: i64,
+    /// The label, and when it became known; `None` if it never does.
+    pub label: Option<(f64, i64)>,
+}
+
+/// Consecutive clean events.
+pub(super) struct Chunk {
+    /// Their features.
+    pub rows: Rows,
+    /// What became of each.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// What the file had.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Rows.
+    pub events: u64,
+    /// Rows that passed the contract's rules.
+    pub clean: u64,
+    /// Rows that did not, by reason.
+    pub dead: BTreeMap<&'static str, u64>,
+    /// Clean rows without a label.
+    pub unlabelled: u64,
+}
+
+/// Reads a file as chunks of clean events.
+pub(super) struct Input {
+    source: Source,
+    label: Label,
+    cleaner: Cleaner,
+    memory: Memory,
+    columns: ColumnWriter,
+    sealer: Sealer,
+    space: FeatureSpace,
+    events_max: u64,
+    pub counts: Counts,
+}
+
+impl Input {
+    pub(super) fn new(
+        source: Source,
+        contract: &Arc<Contract>,
+        label: &Label,
+        events_max: u64,
+    ) -> Result<Input> {
+        let id = StreamId::new(&contract.stream.tenant, &contract.stream.name)?;
+        let (ring, store) = (Keyring::of(KEY), MemoryKeyStore::new());
+        let keys = StreamKeys::open_or_create(id, Arc::new(ring), Arc::new(store))?;
+        let cleaner = Cleaner::new(contract);
+        Ok(Input {
+            source,
+            label: label.clone(),
+            memory: cleaner.fresh_memory(),
+            cleaner,
+            columns: ColumnWriter::new(contract, &keys),
+            sealer: columns::sealer(contract, keys)?,
+            space: FeatureSpace::new(contract)?,
+            events_max,
+            counts: Counts::default(),
+        })
+    }
+
+    /// Returns the shape of the rows.
+    pub(super) fn layout(&self) -> Layout {
+        self.space.layout()
+    }
+
+    /// Returns how many rows there are, where the file says.
+    pub(super) fn rows_total(&self) -> Option<u64> {
+        let total = self.source.rows_total();
+        total.map(|rows| rows.min(self.events_max))
+    }
+
+    /// Reads the next events; `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<Chunk>> {
+        if self.events_max <= self.counts.events {
+            return Ok(None);
+        }
+        let Some(rows) = self.source.next_rows()? else {
+            return Ok(None);
+        };
+        let mut json = Vec::new();
+        let ends: Vec<usize> = (0..rows.len())
+            .map(|row| {
+                rows.render(row, &mut json);
+                json.len()
+            })
+            .collect();
+        let (mut event, mut clean) = (RawEvent::default(), Vec::new());
+        let (mut outcomes, mut start) = (Vec::with_capacity(rows.len()), 0);
+        for (row, end) in ends.into_iter().enumerate() {
+            if self.events_max <= self.counts.events {
+                break;
+            }
+            let (text, offset) = (&json[start..end], Offset(self.counts.events as i64));
+            start = end;
+            self.counts.events += 1;
+            let decided = self
+                .cleaner
+                .decide(Some(text), &mut self.memory, &mut event, &mut clean);
+            if let Err(rejection) = decided {
+                *self.counts.dead.entry(rejection.reason.name()).or_default() += 1;
+                continue;
+            }
+            self.columns.push(offset, 0, None, &clean);
+            outcomes.push(self.outcome(&rows, row)?);
+        }
+        self.counts.clean += outcomes.len() as u64;
+        let unlabelled = outcomes.iter().filter(|outcome| outcome.label.is_none());
+        self.counts.unlabelled += unlabelled.count() as u64;
+        Ok(Some(Chunk {
+            rows: self.encode()?,
+            outcomes,
+        }))
+    }
+
+    fn outcome(&self, rows: &produce::Rows, row: usize) -> Result<Outcome> {
+        let time = rows.time(row)?;
+        let told = |label: LabelValue| {
+            label.told(&self.label).with_context(|| {
+                format!(
+                    "row {}: a class that the contract does not name in label.classes",
+                    self.counts.events
+                )
+            })
+        };
+        let label = match rows.label(row)? {
+            Known::Never => None,
+            Known::WithEvent(label) => Some((told(label)?, time)),
+            Known::At(label, known) => Some((told(label)?, known)),
+        };
+        Ok(Outcome { time, label })
+    }
+
+    /// Makes rows of the events that were gathered.
+    fn encode(&mut self) -> Result<Rows> {
+        let mut slots = Vec::new();
+        self.sealer.resolve(self.columns.subjects(), &mut slots)?;
+        let batch = self
+            .columns
+            .finish(&self.sealer, &slots, TopicId([0; 16]), Partition(0))?;
+        let mut rows = Rows::with_capacity(self.space.layout(), batch.num_rows());
+        self.space.encode(&batch, &mut rows)?;
+        Ok(rows)
+    }
+}
