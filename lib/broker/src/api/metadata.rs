@@ -84,7 +84,7 @@ fn named(services: &Services, name: TopicName, may_create: bool) -> MetadataResp
         let new = CreateTopic {
             name: &name,
             partitions,
-            config: TopicConfig::default(),
+            config: TopicConfig::new(),
         };
         services.catalog.create(new).ok()
     });

@@ -9,10 +9,11 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use tracing::error;
 
 use super::{Refusal, Request};
-use crate::log::{Appended, batch};
+use crate::log::batch::{self, BatchHeader};
+use crate::log::Appended;
 use crate::net::Response;
 use crate::services::Services;
-use crate::topic::Topic;
+use crate::topic::{Topic, TopicConfig};
 
 /// Appends every batch and says where each lies; says nothing if no acknowledgement is wanted.
 pub fn produce(services: &Services, request: &mut Request) -> Result<Option<Response>, Refusal> {
@@ -63,6 +64,9 @@ fn append(
         .unwrap_or(services.config.limits.message_bytes_max);
     let header = batch::check(records, bytes_max)?;
     let append_time = topic.config.append_time.then(now_ms);
+    if append_time.is_none() {
+        check_times(&topic.config, &header, now_ms())?;
+    }
     let mut appended = partition.append(&header, records, append_time)?;
     if let Some(file) = appended.finished.take() {
         // Syncing can take long, and nothing waits for it.
@@ -73,6 +77,17 @@ fn append(
         }));
     }
     Ok(appended)
+}
+
+/// Refuses what is too far from the clock; of the records inside, only the first and the newest are looked at.
+fn check_times(config: &TopicConfig, header: &BatchHeader, now: i64) -> Result<(), ResponseError> {
+    let sound = header.max_timestamp <= now.saturating_add(config.ahead_max_ms)
+        && now.saturating_sub(config.behind_max_ms) <= header.base_timestamp;
+    if sound {
+        Ok(())
+    } else {
+        Err(ResponseError::InvalidTimestamp)
+    }
 }
 
 fn now_ms() -> i64 {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::state::Group;
-use super::{Effect, Join, Joined, Protocol};
+use super::{Client, Effect, Join, Joined, Protocol};
 
 const SESSION: Duration = Duration::from_secs(10);
 const REBALANCE: Duration = Duration::from_secs(60);
@@ -28,6 +28,9 @@ fn join_with(protocols: &[&str]) -> Join {
         rebalance: REBALANCE,
         protocol_type: "consumer".to_owned(),
         protocols: protocols.iter().map(protocol).collect(),
+        instance: None,
+        may_skip: true,
+        client: Client::default(),
     }
 }
 

@@ -12,8 +12,11 @@ pub mod batch;
 mod index;
 mod producers;
 mod segment;
+mod upkeep;
 #[cfg(test)]
 mod tests;
+
+pub use upkeep::{Compaction, Upkeep};
 
 use std::fs::File;
 use std::io;
@@ -88,7 +91,7 @@ pub struct Moment {
 #[derive(Debug)]
 pub struct Log {
     folder: PathBuf,
-    segment_bytes: u64,
+    upkeep: Upkeep,
     finished: Vec<Segment>,
     growing: Segment,
     producers: Producers,
@@ -100,7 +103,7 @@ impl Log {
     ///
     /// # Errors
     /// If the folder cannot be used, or records are missing in the middle.
-    pub fn open(folder: &Path, segment_bytes: u64) -> Result<Self, LogError> {
+    pub fn open(folder: &Path, upkeep: Upkeep) -> Result<Self, LogError> {
         let io = |source| LogError::Io {
             folder: folder.to_owned(),
             source,
@@ -110,7 +113,7 @@ impl Log {
             let growing = Segment::create(folder, 0).map_err(io)?;
             return Ok(Self::new(
                 folder,
-                segment_bytes,
+                upkeep,
                 Vec::new(),
                 growing,
                 Producers::default(),
@@ -132,7 +135,7 @@ impl Log {
         }
         Ok(Self::new(
             folder,
-            segment_bytes,
+            upkeep,
             finished,
             growing,
             producers,
@@ -141,19 +144,24 @@ impl Log {
 
     fn new(
         folder: &Path,
-        segment_bytes: u64,
+        upkeep: Upkeep,
         finished: Vec<Segment>,
         growing: Segment,
         producers: Producers,
     ) -> Self {
         Self {
             folder: folder.to_owned(),
-            segment_bytes,
+            upkeep,
             finished,
             growing,
             producers,
             broken: false,
         }
+    }
+
+    /// Changes what housekeeping goes by.
+    pub fn keep_by(&mut self, upkeep: Upkeep) {
+        self.upkeep = upkeep;
     }
 
     /// Returns the first offset that can be read.
@@ -216,7 +224,7 @@ impl Log {
     fn roll_if_full(&mut self, bytes: u64, last: i64) -> Result<Option<Arc<File>>, ResponseError> {
         let extent = *self.growing.extent();
         let fits =
-            extent.bytes + bytes <= self.segment_bytes && last - extent.base <= SEGMENT_OFFSETS_MAX;
+            extent.bytes + bytes <= self.upkeep.segment_bytes && last - extent.base <= SEGMENT_OFFSETS_MAX;
         if fits || extent.bytes == 0 {
             return Ok(None);
         }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::error::BrokerError;
 use crate::log::batch::BatchHeader;
-use crate::log::{Appended, Log};
+use crate::log::{Appended, Log, Upkeep};
 use crate::sync::lock;
 
 /// One partition.
@@ -58,6 +58,11 @@ impl Partition {
             return Err(ResponseError::UnknownTopicOrPartition);
         }
         read(&lock(&self.log))
+    }
+
+    /// Changes what the log's housekeeping goes by.
+    pub fn keep_by(&self, upkeep: &Upkeep) {
+        lock(&self.log).keep_by(upkeep.clone());
     }
 
     /// Has `reader` woken by the next append. Bounded by the connections, each of which waits once.
