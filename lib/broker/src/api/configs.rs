@@ -103,7 +103,8 @@ pub fn describe(services: &Services, request: &mut Request) -> Result<Option<Res
 }
 
 fn not_here(resource_type: i8) -> Denied {
-    let reason = format!("this broker has configs of topics and its own, not of kind {resource_type}");
+    let reason =
+        format!("this broker has configs of topics and its own, not of kind {resource_type}");
     (ResponseError::InvalidRequest, reason)
 }
 
@@ -165,9 +166,15 @@ fn of_broker(
         ("log.segment.bytes", limits.segment_bytes.to_string()),
         ("message.max.bytes", limits.message_bytes_max.to_string()),
         ("node.id", NODE_ID.to_string()),
-        ("num.partitions", creates.unwrap_or(PARTITIONS_DEFAULT).to_string()),
+        (
+            "num.partitions",
+            creates.unwrap_or(PARTITIONS_DEFAULT).to_string(),
+        ),
         ("process.roles", "broker,controller".to_owned()),
-        ("socket.request.max.bytes", limits.produce_bytes_max.to_string()),
+        (
+            "socket.request.max.bytes",
+            limits.produce_bytes_max.to_string(),
+        ),
     ];
     let told = told.into_iter().map(|(name, value)| {
         DescribeConfigsResourceResult::default()
@@ -189,7 +196,9 @@ pub fn alter(services: &Services, request: &mut Request) -> Result<Option<Respon
         let once = seen.insert((resource.resource_type, name.to_owned()));
         let result = changeable(resource.resource_type, once).and_then(|()| {
             let change = |config: &mut TopicConfig| change_each(config, &resource.configs);
-            services.catalog.reconfigure(name, change, wanted.validate_only)
+            services
+                .catalog
+                .reconfigure(name, change, wanted.validate_only)
         });
         let response = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
@@ -201,6 +210,7 @@ pub fn alter(services: &Services, request: &mut Request) -> Result<Option<Respon
                 .with_error_message(Some(StrBytes::from_string(reason))),
         });
     }
+    services.upkeep_changed.notify_one();
     request.encode(&IncrementalAlterConfigsResponse::default().with_responses(responses))
 }
 
@@ -269,8 +279,11 @@ pub fn replace(services: &Services, request: &mut Request) -> Result<Option<Resp
             }
             Ok(())
         };
-        let result = changeable(resource.resource_type, once)
-            .and_then(|()| services.catalog.reconfigure(name, change, wanted.validate_only));
+        let result = changeable(resource.resource_type, once).and_then(|()| {
+            services
+                .catalog
+                .reconfigure(name, change, wanted.validate_only)
+        });
         let response = Altered::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
@@ -281,5 +294,6 @@ pub fn replace(services: &Services, request: &mut Request) -> Result<Option<Resp
                 .with_error_message(Some(StrBytes::from_string(reason))),
         });
     }
+    services.upkeep_changed.notify_one();
     request.encode(&AlterConfigsResponse::default().with_responses(responses))
 }

@@ -50,8 +50,7 @@ pub fn describe(services: &Services, request: &mut Request) -> Result<Option<Res
             Some(group) => tell(group),
             None => unknown(&id, request.version),
         };
-        told.with_group_id(id)
-            .with_authorized_operations(NOT_ASKED)
+        told.with_group_id(id).with_authorized_operations(NOT_ASKED)
     });
     let response = DescribeGroupsResponse::default().with_groups(groups.collect());
     request.encode(&response)
@@ -88,13 +87,17 @@ fn unknown(id: &str, version: i16) -> Told {
 pub fn list(services: &Services, request: &mut Request) -> Result<Option<Response>, Refusal> {
     let wanted: ListGroupsRequest = request.decode()?;
     let named = |filter: &[StrBytes], name: &str| {
-        filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
+        filter.is_empty()
+            || filter
+                .iter()
+                .any(|wanted| wanted.eq_ignore_ascii_case(name))
     };
     let mut ids: BTreeSet<String> = services.offsets.groups().into_iter().collect();
     ids.extend(services.groups.ids());
     let groups = ids.into_iter().filter_map(|id| {
         let group = find(services, &id)?;
-        let shown = named(&wanted.states_filter, group.state) && named(&wanted.types_filter, CLASSIC);
+        let shown =
+            named(&wanted.states_filter, group.state) && named(&wanted.types_filter, CLASSIC);
         shown.then(|| {
             ListedGroup::default()
                 .with_group_id(GroupId(StrBytes::from_string(id)))
@@ -168,7 +171,10 @@ pub fn delete_offsets(
 
 fn forget(services: &Services, group: &str, at: &Coordinates) -> Result<(), ResponseError> {
     let topic = services.catalog.by_name(&at.topic);
-    if topic.and_then(|topic| topic.partition(at.partition).cloned()).is_none() {
+    if topic
+        .and_then(|topic| topic.partition(at.partition).cloned())
+        .is_none()
+    {
         return Err(ResponseError::UnknownTopicOrPartition);
     }
     services.groups.may_forget(group, &at.topic)?;

@@ -174,9 +174,10 @@ pub fn leave(services: &Services, request: &mut Request) -> Result<Option<Respon
     }
     let members = wanted.members.into_iter().map(|member| {
         let instance = member.group_instance_id;
-        let result = services
-            .groups
-            .leave(&wanted.group_id, &member.member_id, instance.as_deref());
+        let result =
+            services
+                .groups
+                .leave(&wanted.group_id, &member.member_id, instance.as_deref());
         MemberResponse::default()
             .with_member_id(member.member_id)
             .with_group_instance_id(instance)

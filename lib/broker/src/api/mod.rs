@@ -10,6 +10,7 @@ mod groups;
 mod list_offsets;
 mod metadata;
 mod offsets;
+mod partitions;
 mod produce;
 mod producer_id;
 mod shape;
@@ -45,7 +46,7 @@ const fn api(key: ApiKey, min: i16, max: i16, shape: &'static Shape) -> Api {
 /// Every request that this broker answers, and in which versions.
 ///
 /// Produce ends where transactions of the second version begin.
-const APIS: [Api; 23] = [
+const APIS: [Api; 26] = [
     api(ApiKey::Produce, 3, 10, &shape::PRODUCE),
     api(ApiKey::Fetch, 4, 16, &shape::FETCH),
     api(ApiKey::ListOffsets, 1, 7, &shape::LIST_OFFSETS),
@@ -64,6 +65,9 @@ const APIS: [Api; 23] = [
     api(ApiKey::ApiVersions, 0, 3, &shape::API_VERSIONS),
     api(ApiKey::CreateTopics, 2, 7, &shape::CREATE_TOPICS),
     api(ApiKey::DeleteTopics, 1, 6, &shape::DELETE_TOPICS),
+    api(ApiKey::CreatePartitions, 0, 3, &shape::CREATE_PARTITIONS),
+    api(ApiKey::DeleteRecords, 0, 2, &shape::DELETE_RECORDS),
+    api(ApiKey::DescribeCluster, 0, 2, &shape::DESCRIBE_CLUSTER),
     api(ApiKey::DescribeConfigs, 1, 4, &shape::DESCRIBE_CONFIGS),
     api(ApiKey::AlterConfigs, 0, 2, &shape::ALTER_CONFIGS),
     api(
@@ -229,6 +233,9 @@ pub async fn answer(
         ApiKey::FindCoordinator => metadata::find_coordinator(services, peer, request),
         ApiKey::CreateTopics => topics::create(services, request),
         ApiKey::DeleteTopics => topics::delete(services, request),
+        ApiKey::CreatePartitions => partitions::create(services, request),
+        ApiKey::DeleteRecords => partitions::delete_records(services, request),
+        ApiKey::DescribeCluster => metadata::describe_cluster(services, peer, request),
         ApiKey::DescribeConfigs => configs::describe(services, request),
         ApiKey::AlterConfigs => configs::replace(services, request),
         ApiKey::IncrementalAlterConfigs => configs::alter(services, request),

@@ -1,7 +1,5 @@
 //! Produce: batches go to the logs as they came.
 
-use std::time::SystemTime;
-
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
@@ -9,8 +7,9 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use tracing::error;
 
 use super::{Refusal, Request};
+use crate::clock::now_ms;
 use crate::log::batch::{self, BatchHeader};
-use crate::log::Appended;
+use crate::log::{Appended, records};
 use crate::net::Response;
 use crate::services::Services;
 use crate::topic::{Topic, TopicConfig};
@@ -54,7 +53,7 @@ fn append(
     let partition = topic
         .partition(data.index)
         .ok_or(ResponseError::UnknownTopicOrPartition)?;
-    let records = data
+    let batch = data
         .records
         .as_deref()
         .ok_or(ResponseError::CorruptMessage)?;
@@ -62,12 +61,15 @@ fn append(
         .config
         .message_bytes_max
         .unwrap_or(services.config.limits.message_bytes_max);
-    let header = batch::check(records, bytes_max)?;
+    let header = batch::check(batch, bytes_max)?;
+    if topic.config.compacted {
+        records::check_keys(&header, batch)?;
+    }
     let append_time = topic.config.append_time.then(now_ms);
     if append_time.is_none() {
         check_times(&topic.config, &header, now_ms())?;
     }
-    let mut appended = partition.append(&header, records, append_time)?;
+    let mut appended = partition.append(&header, batch, append_time)?;
     if let Some(file) = appended.finished.take() {
         // Syncing can take long, and nothing waits for it.
         drop(tokio::task::spawn_blocking(move || {
@@ -90,13 +92,6 @@ fn check_times(config: &TopicConfig, header: &BatchHeader, now: i64) -> Result<(
     }
 }
 
-fn now_ms() -> i64 {
-    let since_1970 = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
-}
-
 fn acknowledgement(
     index: i32,
     result: Result<Appended, ResponseError>,
@@ -108,7 +103,7 @@ fn acknowledgement(
         Ok(appended) => response
             .with_base_offset(appended.base_offset)
             .with_log_append_time_ms(appended.append_time.unwrap_or(-1))
-            .with_log_start_offset(0),
+            .with_log_start_offset(appended.start_offset),
         Err(error) => response
             .with_error_code(error.code())
             .with_base_offset(-1)

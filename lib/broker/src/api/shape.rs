@@ -221,6 +221,12 @@ pub const DELETE_TOPICS: Shape = shape(
         fixed(4),
     ],
 );
+pub const CREATE_PARTITIONS: Shape = shape(
+    2,
+    &[structs(&[TEXT, fixed(4), structs(&[NUMBERS])]), fixed(5)],
+);
+pub const DELETE_RECORDS: Shape = shape(2, &[structs(&[TEXT, structs(&[fixed(12)])]), fixed(4)]);
+pub const DESCRIBE_CLUSTER: Shape = shape(0, &[fixed(1), fixed(1).since(1), fixed(1).since(2)]);
 pub const DESCRIBE_CONFIGS: Shape = shape(
     4,
     &[
@@ -231,10 +237,7 @@ pub const DESCRIBE_CONFIGS: Shape = shape(
 );
 pub const ALTER_CONFIGS: Shape = shape(
     2,
-    &[
-        structs(&[fixed(1), TEXT, structs(&[TEXT, TEXT])]),
-        fixed(1),
-    ],
+    &[structs(&[fixed(1), TEXT, structs(&[TEXT, TEXT])]), fixed(1)],
 );
 pub const INCREMENTAL_ALTER_CONFIGS: Shape = shape(
     1,

@@ -24,7 +24,6 @@ use crate::topic::{CreateTopic, Denied, TopicConfig};
 /// What the creator of a topic leaves to the broker.
 const UNSET: i32 = -1;
 
-
 /// Creates topics, or only checks that it could.
 pub fn create(services: &Services, request: &mut Request) -> Result<Option<Response>, Refusal> {
     let wanted: CreateTopicsRequest = request.decode()?;
@@ -38,6 +37,7 @@ pub fn create(services: &Services, request: &mut Request) -> Result<Option<Respo
         };
         results.push(result.with_name(topic.name.clone()));
     }
+    services.upkeep_changed.notify_one();
     request.encode(&CreateTopicsResponse::default().with_topics(results))
 }
 

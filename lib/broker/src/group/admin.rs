@@ -143,7 +143,10 @@ mod tests {
         let check = |metadata: &[u8], expected: &[&[u8]]| {
             assert_eq!(subscription(metadata).collect::<Vec<_>>(), expected);
         };
-        check(b"\0\x01\0\0\0\x02\0\x01a\0\x02bc\xff\xff\xff\xff", &[b"a", b"bc"]);
+        check(
+            b"\0\x01\0\0\0\x02\0\x01a\0\x02bc\xff\xff\xff\xff",
+            &[b"a", b"bc"],
+        );
         check(b"\0\x01\xff\xff\xff\xff\0\x01a\0", &[b"a"]);
         check(b"\0\x01\0\0\0\x01\0\x05a", &[]);
         check(b"", &[]);

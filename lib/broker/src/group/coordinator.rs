@@ -96,13 +96,7 @@ impl Coordinator {
     /// Lets a member join and waits until its generation begins.
     ///
     /// An empty `member` is a newcomer; if `id_first`, it must come again with the id that it gets, unless it is static.
-    pub async fn join(
-        &self,
-        group: &str,
-        member: &str,
-        id_first: bool,
-        join: Join,
-    ) -> JoinAnswer {
+    pub async fn join(&self, group: &str, member: &str, id_first: bool, join: Join) -> JoinAnswer {
         let refuse = |error| (member.to_owned(), error);
         check(group, &join).map_err(refuse)?;
         let join = Join {
@@ -186,11 +180,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// What the member must know.
-    pub fn heartbeat(
-        &self,
-        group: &str,
-        who: Who<'_>,
-    ) -> Result<(), ResponseError> {
+    pub fn heartbeat(&self, group: &str, who: Who<'_>) -> Result<(), ResponseError> {
         let mut groups = lock(&self.groups);
         let entry = groups
             .by_id
@@ -216,9 +206,7 @@ impl Coordinator {
             .by_id
             .get_mut(group)
             .ok_or(ResponseError::UnknownMemberId)?;
-        let effects = entry
-            .group
-            .leave_place(Instant::now(), member, instance)?;
+        let effects = entry.group.leave_place(Instant::now(), member, instance)?;
         self.settle(&mut groups, group, effects);
         Ok(())
     }
@@ -227,11 +215,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// What the member must know.
-    pub fn may_commit(
-        &self,
-        group: &str,
-        who: Who<'_>,
-    ) -> Result<(), ResponseError> {
+    pub fn may_commit(&self, group: &str, who: Who<'_>) -> Result<(), ResponseError> {
         let (member, generation) = (who.member, who.generation);
         match lock(&self.groups).by_id.get_mut(group) {
             Some(entry) => {

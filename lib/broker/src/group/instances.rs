@@ -58,8 +58,11 @@ impl Group {
         if leads {
             self.leader = Some(member.to_owned());
         }
-        self.instances
-            .extend(join.instance.clone().map(|place| (place, member.to_owned())));
+        self.instances.extend(
+            join.instance
+                .clone()
+                .map(|place| (place, member.to_owned())),
+        );
         let may_skip = join.may_skip;
         let newcomer = Member {
             join,

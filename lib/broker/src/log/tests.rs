@@ -7,13 +7,13 @@ use super::*;
 
 const NOBODY: (i64, i16, i32) = (-1, -1, -1);
 
-fn append(log: &mut Log, raw: &[u8]) -> Result<i64, ResponseError> {
+pub fn append(log: &mut Log, raw: &[u8]) -> Result<i64, ResponseError> {
     let header = batch::check(raw, 1_000_000)?;
     log.append(&header, raw, None)
         .map(|appended| appended.base_offset)
 }
 
-fn bytes(slice: &Slice) -> Vec<u8> {
+pub fn bytes(slice: &Slice) -> Vec<u8> {
     use std::os::unix::fs::FileExt;
     let mut raw = vec![0; slice.bytes as usize];
     slice.file.read_exact_at(&mut raw, slice.position).unwrap();

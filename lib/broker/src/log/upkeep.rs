@@ -17,6 +17,7 @@ pub struct Upkeep {
 
 impl Upkeep {
     /// Segments of this size, and everything is kept for ever.
+    #[cfg(test)]
     pub fn keeping_all(segment_bytes: u64) -> Self {
         Self {
             segment_bytes,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Denied, Description, Partition, Topic, TopicConfig, is_valid_name};
 use crate::error::BrokerError;
-use crate::log::Log;
+use crate::log::{Log, Upkeep};
 use crate::sync::{lock, read, write};
 
 /// A topic to be made.
@@ -101,6 +101,20 @@ impl Catalog {
         let mut topics: Vec<_> = read(&self.topics).by_name.values().cloned().collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         topics
+    }
+
+    /// Says whether any topic has retention or compaction.
+    pub fn wants_upkeep(&self) -> bool {
+        let topics = read(&self.topics);
+        topics
+            .by_name
+            .values()
+            .any(|topic| self.upkeep(topic).is_wanted())
+    }
+
+    /// Returns what housekeeping goes by in a topic.
+    pub fn upkeep(&self, topic: &Topic) -> Upkeep {
+        topic.config.upkeep(self.segment_bytes)
     }
 
     /// Says what would prevent a topic from being made.

@@ -96,7 +96,9 @@ impl TopicConfig {
 
     fn list(&self, key: &str) -> Result<Vec<String>, String> {
         match known(key)?.kind {
-            Kind::Choices(_) | Kind::List => Ok(words(self.value(key)).map(str::to_owned).collect()),
+            Kind::Choices(_) | Kind::List => {
+                Ok(words(self.value(key)).map(str::to_owned).collect())
+            }
             _ => Err(format!("configuration {key} is not a list")),
         }
     }

@@ -85,7 +85,12 @@ pub const DEFINITIONS: [Definition; 33] = [
         KEPT,
     ),
     config("index.interval.bytes", Kind::Int(0), "4096", KEPT),
-    config("leader.replication.throttled.replicas", Kind::List, "", KEPT),
+    config(
+        "leader.replication.throttled.replicas",
+        Kind::List,
+        "",
+        KEPT,
+    ),
     config("local.retention.bytes", Kind::Long(-2), "-2", KEPT),
     config("local.retention.ms", Kind::Long(-2), "-2", KEPT),
     config(
@@ -161,7 +166,12 @@ pub const DEFINITIONS: [Definition; 33] = [
         "604800000",
         "How long a segment may grow, by the broker's clock.",
     ),
-    config("unclean.leader.election.enable", Kind::Boolean, "false", KEPT),
+    config(
+        "unclean.leader.election.enable",
+        Kind::Boolean,
+        "false",
+        KEPT,
+    ),
 ];
 
 pub const CLEANUP_POLICY: &str = "cleanup.policy";
@@ -188,7 +198,9 @@ pub fn find(name: &str) -> Option<&'static Definition> {
 
 /// Splits a list as Kafka does.
 pub fn words(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|word| !word.is_empty())
+    list.split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
 }
 
 impl Definition {

@@ -133,7 +133,10 @@ mod tests {
         description.store(&path).unwrap();
         assert_eq!(Description::load(&path).unwrap(), description);
         assert_eq!(Description::parse("nonsense"), None);
-        let earlier = format!("id {}\npartitions 1\nconfig retention.ms=x\n", Uuid::new_v4());
+        let earlier = format!(
+            "id {}\npartitions 1\nconfig retention.ms=x\n",
+            Uuid::new_v4()
+        );
         let kept = Description::parse(&earlier).unwrap();
         assert_eq!(kept.config, TopicConfig::new());
     }
