@@ -37,6 +37,9 @@ pub const GROUP_MEMBERS_MAX: usize = 250;
 /// Partitions of a topic whose creator leaves the number to the broker.
 pub const PARTITIONS_DEFAULT: i32 = 1;
 
+/// How often retention and compaction look at the topics that want them: Kafka's own pause of its cleaner.
+pub const UPKEEP_EVERY: Duration = Duration::from_secs(15);
+
 /// How long a client may take to send the rest of a request or to read an answer.
 pub const TRANSFER_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -100,6 +103,8 @@ pub struct Config {
     pub advertised: Option<Advertised>,
     /// Whether asking for an unknown topic creates it, with this many partitions.
     pub auto_create_partitions: Option<i32>,
+    /// How often retention and compaction look at the topics that want them.
+    pub upkeep_every: Duration,
     /// The bounds.
     pub limits: Limits,
 }
@@ -112,6 +117,7 @@ impl Config {
             listen,
             advertised: None,
             auto_create_partitions: None,
+            upkeep_every: UPKEEP_EVERY,
             limits: Limits::standard(),
         }
     }

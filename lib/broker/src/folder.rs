@@ -7,6 +7,8 @@
 //! offsets                     what consumer groups have committed
 //! topics/<topic>/topic        id, number of partitions, configs
 //! topics/<topic>/<n>/*.log    batches of partition n
+//! topics/<topic>/<n>/start    where the log begins, if records were deleted up to an offset
+//! topics/<topic>/<n>/cleaned  how far compaction has come, if there was any
 //! staging/                    topics that are being created or deleted; emptied at start
 //! ```
 
@@ -102,14 +104,16 @@ pub fn read_if_present(path: &Path) -> Result<Option<String>, BrokerError> {
 
 /// Writes a small file so that a crash leaves the old content or the new.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), BrokerError> {
+    replace_file(path, content).map_err(BrokerError::storage(path))
+}
+
+/// Writes a small file so that a crash leaves the old content or the new.
+pub fn replace_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let staged = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&staged)?;
-        file.write_all(content)?;
-        file.sync_data()?;
-        std::fs::rename(&staged, path)
-    };
-    write().map_err(BrokerError::storage(path))
+    let mut file = File::create(&staged)?;
+    file.write_all(content)?;
+    file.sync_data()?;
+    std::fs::rename(&staged, path)
 }
 
 /// Gives every idempotent producer an id that no other ever had or gets.

@@ -143,15 +143,45 @@ impl Offsets {
         Ok(())
     }
 
+    /// Returns the ids of all groups that have committed anything.
+    pub fn groups(&self) -> Vec<String> {
+        lock(&self.journal).groups.keys().cloned().collect()
+    }
+
+    /// Takes back what a group has committed, for one partition.
+    ///
+    /// # Errors
+    /// If the file cannot take the note.
+    pub fn forget(&self, group: &str, at: &Coordinates) -> io::Result<()> {
+        self.forget_where(|of, offset| of == group && offset == at)
+    }
+
+    /// Says whether a group has committed anything.
+    pub fn has(&self, group: &str) -> bool {
+        lock(&self.journal).groups.contains_key(group)
+    }
+
+    /// Takes back everything that a group has committed.
+    ///
+    /// # Errors
+    /// If the file cannot take the note.
+    pub fn forget_group(&self, group: &str) -> io::Result<()> {
+        self.forget_where(|of, _| of == group)
+    }
+
     /// Forgets whatever was committed for a topic, so that a later one of the same name begins anew.
     ///
     /// # Errors
     /// If the file cannot take the note.
     pub fn forget_topic(&self, topic: &str) -> io::Result<()> {
+        self.forget_where(|_, at| at.topic == topic)
+    }
+
+    fn forget_where(&self, forgotten: impl Fn(&str, &Coordinates) -> bool) -> io::Result<()> {
         let mut journal = lock(&self.journal);
         let mut out = Vec::new();
         for (group, offsets) in &journal.groups {
-            for at in offsets.keys().filter(|at| at.topic == topic) {
+            for at in offsets.keys().filter(|at| forgotten(group, at)) {
                 let taken_back = Committed {
                     offset: TAKEN_BACK,
                     leader_epoch: -1,
@@ -161,8 +191,8 @@ impl Offsets {
             }
         }
         journal.append(&out)?;
-        journal.groups.retain(|_, offsets| {
-            offsets.retain(|at, _| at.topic != topic);
+        journal.groups.retain(|group, offsets| {
+            offsets.retain(|at, _| !forgotten(group, at));
             !offsets.is_empty()
         });
         Ok(())

@@ -13,6 +13,7 @@ use crate::config::{Config, DRAIN_DEADLINE};
 use crate::error::BrokerError;
 use crate::net;
 use crate::services::{Peer, Services};
+use crate::upkeep;
 
 /// How long to wait after the system refused a connection, for want of file descriptors say.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
@@ -29,6 +30,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
     alarm: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
 }
 
 impl Broker {
@@ -46,6 +48,7 @@ impl Broker {
         let accepting = tokio::spawn(accept(Arc::clone(&services), listener, stopping));
         let grouped = Arc::clone(&services);
         let alarm = tokio::spawn(async move { grouped.groups.run().await });
+        let upkeep = tokio::spawn(upkeep::run(Arc::clone(&services)));
         info!(%address, folder = %services.folder.path().display(), "broker listens");
         Ok(Running {
             address,
@@ -53,6 +56,7 @@ impl Broker {
             stop,
             accepting,
             alarm,
+            upkeep,
         })
     }
 }
@@ -76,6 +80,7 @@ impl Running {
         {
             warn!("some connections did not end in time");
         }
+        self.upkeep.abort();
         let services = Arc::clone(&self.services);
         let closed = tokio::task::spawn_blocking(move || services.close()).await;
         info!("broker stopped");
@@ -87,6 +92,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.accepting.abort();
         self.alarm.abort();
+        self.upkeep.abort();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::config::Config;
 use crate::error::BrokerError;
@@ -30,6 +30,8 @@ pub struct Services {
     pub offsets: Offsets,
     /// How many bytes of large requests may still come in.
     pub frame_budget: Arc<Semaphore>,
+    /// Rung when a topic's configs change, so that housekeeping looks anew.
+    pub upkeep_changed: Notify,
     /// Ids for idempotent producers.
     pub producer_ids: ProducerIds,
 }
@@ -49,6 +51,7 @@ impl Services {
             frame_budget: Arc::new(Semaphore::new(
                 limits.frames_bytes_max.max(limits.produce_bytes_max),
             )),
+            upkeep_changed: Notify::new(),
             producer_ids: ProducerIds::open(folder.path())?,
             folder,
             config,

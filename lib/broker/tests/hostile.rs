@@ -10,6 +10,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use broker::Config;
+use bytes::BytesMut;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
+use kafka_protocol::messages::{
+    CreatePartitionsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, GroupId, IncrementalAlterConfigsRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, RequestHeader, TopicName,
+};
+use kafka_protocol::protocol::{Encodable, Request, StrBytes};
 use support::{PATIENCE, Sandbox, frame, payloads};
 
 /// Sends raw bytes and returns whatever comes back until the broker closes or has nothing more to say.
@@ -22,6 +38,80 @@ fn exchange(sandbox: &Sandbox, raw: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     answer
+}
+
+/// A request as a client sends it.
+fn encoded<R: Request>(version: i16, request: &R) -> Vec<u8> {
+    let header = RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_correlation_id(7)
+        .with_client_id(Some(StrBytes::from_static_str("c")));
+    let mut out = BytesMut::new();
+    header.encode(&mut out, R::header_version(version)).unwrap();
+    request.encode(&mut out, version).unwrap();
+    out.to_vec()
+}
+
+/// What operators ask, in the oldest version of each and the newest.
+fn operators_samples() -> Vec<Vec<u8>> {
+    let text = StrBytes::from_static_str;
+    let topic = TopicName(text("t"));
+    let described = DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("t"));
+    let described = DescribeConfigsRequest::default().with_resources(vec![described]);
+    let change = AlterableConfig::default()
+        .with_name(text("retention.ms"))
+        .with_value(Some(text("5")));
+    let changed = AlterConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("t"))
+        .with_configs(vec![change]);
+    let changed = IncrementalAlterConfigsRequest::default().with_resources(vec![changed]);
+    let grown = CreatePartitionsTopic::default()
+        .with_name(topic.clone())
+        .with_count(3);
+    let grown = CreatePartitionsRequest::default().with_topics(vec![grown]);
+    let cut = DeleteRecordsPartition::default().with_offset(-1);
+    let cut = DeleteRecordsTopic::default()
+        .with_name(topic.clone())
+        .with_partitions(vec![cut]);
+    let cut = DeleteRecordsRequest::default().with_topics(vec![cut]);
+    let group = GroupId(text("g"));
+    let told = DescribeGroupsRequest::default().with_groups(vec![group.clone()]);
+    let gone = DeleteGroupsRequest::default().with_groups_names(vec![group.clone()]);
+    let left = MemberIdentity::default().with_group_instance_id(Some(text("place")));
+    let left = LeaveGroupRequest::default()
+        .with_group_id(group.clone())
+        .with_members(vec![left]);
+    let joined = JoinGroupRequest::default()
+        .with_group_id(group)
+        .with_session_timeout_ms(6_000)
+        .with_group_instance_id(Some(text("place")))
+        .with_protocol_type(text("consumer"));
+    vec![
+        encoded(1, &described),
+        encoded(4, &described),
+        encoded(0, &changed),
+        encoded(1, &changed),
+        encoded(0, &grown),
+        encoded(3, &grown),
+        encoded(0, &cut),
+        encoded(2, &cut),
+        encoded(0, &told),
+        encoded(6, &told),
+        encoded(0, &ListGroupsRequest::default()),
+        encoded(5, &ListGroupsRequest::default()),
+        encoded(0, &gone),
+        encoded(2, &gone),
+        encoded(3, &left),
+        encoded(5, &left),
+        encoded(5, &joined),
+        encoded(9, &joined),
+        encoded(0, &DescribeClusterRequest::default()),
+        encoded(2, &DescribeClusterRequest::default()),
+    ]
 }
 
 /// Requests as clients send them, with the header's key and version first.
@@ -56,7 +146,7 @@ fn sound_samples_are_answered_with_their_id() {
     let folder = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::start(folder.path());
     sandbox.clients().create("t", 1);
-    for sample in samples() {
+    for sample in samples().into_iter().chain(operators_samples()) {
         let answer = exchange(&sandbox, &frame(&sample));
         assert!(8 <= answer.len(), "no answer to {sample:?}");
         assert_eq!(answer[4..8], [0, 0, 0, 7], "{sample:?}");
@@ -123,7 +213,7 @@ fn no_mutation_of_a_request_harms_the_broker() {
         state ^= state << 17;
         (state % below as u64) as usize
     };
-    for sample in samples() {
+    for sample in samples().into_iter().chain(operators_samples()) {
         for _ in 0..400 {
             let mut raw = sample.clone();
             for _ in 0..=random(3) {

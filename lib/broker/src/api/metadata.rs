@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{
-    BrokerId, FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse,
-    TopicName,
+    BrokerId, DescribeClusterRequest, DescribeClusterResponse, FindCoordinatorRequest,
+    FindCoordinatorResponse, MetadataRequest, MetadataResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -24,6 +25,9 @@ use crate::topic::{CreateTopic, Topic, TopicConfig};
 
 /// A key of this type is a group's; the others belong to transactions and share groups.
 const GROUP_KEY: i8 = 0;
+
+/// The endpoints of brokers, not of controllers.
+const BROKERS: i8 = 1;
 
 /// Says that nobody has asked for authorized operations.
 const NOT_ASKED: i32 = i32::MIN;
@@ -84,7 +88,7 @@ fn named(services: &Services, name: TopicName, may_create: bool) -> MetadataResp
         let new = CreateTopic {
             name: &name,
             partitions,
-            config: TopicConfig::default(),
+            config: TopicConfig::new(),
         };
         services.catalog.create(new).ok()
     });
@@ -130,6 +134,38 @@ fn describe(topic: &Arc<Topic>) -> MetadataResponseTopic {
         .with_topic_id(topic.id)
         .with_partitions(partitions.collect())
         .with_topic_authorized_operations(NOT_ASKED)
+}
+
+/// Says that the cluster is this broker.
+pub fn describe_cluster(
+    services: &Services,
+    peer: &Peer,
+    request: &mut Request,
+) -> Result<Option<Response>, Refusal> {
+    let wanted: DescribeClusterRequest = request.decode()?;
+    let address = advertised(services, peer);
+    let response = DescribeClusterResponse::default()
+        .with_endpoint_type(wanted.endpoint_type)
+        .with_cluster_id(StrBytes::from_string(
+            services.folder.cluster_id().to_owned(),
+        ))
+        .with_cluster_authorized_operations(NOT_ASKED);
+    if wanted.endpoint_type != BROKERS {
+        let reason = StrBytes::from_static_str("this broker shows its brokers only");
+        let refused = response
+            .with_error_code(ResponseError::UnsupportedEndpointType.code())
+            .with_error_message(Some(reason))
+            .with_controller_id(BrokerId(-1));
+        return request.encode(&refused);
+    }
+    let broker = DescribeClusterBroker::default()
+        .with_broker_id(BrokerId(NODE_ID))
+        .with_host(StrBytes::from_string(address.host))
+        .with_port(i32::from(address.port));
+    let response = response
+        .with_controller_id(BrokerId(NODE_ID))
+        .with_brokers(vec![broker]);
+    request.encode(&response)
 }
 
 /// Says that this broker coordinates every group, and no transactions.

@@ -3,11 +3,14 @@
 //! In flow frames, out flow answers. The table [`APIS`] says which requests exist and in which versions; exactly that is
 //! announced. Transactions are not in it.
 
+mod configs;
 mod fetch;
+mod group_admin;
 mod groups;
 mod list_offsets;
 mod metadata;
 mod offsets;
+mod partitions;
 mod produce;
 mod producer_id;
 mod shape;
@@ -42,8 +45,8 @@ const fn api(key: ApiKey, min: i16, max: i16, shape: &'static Shape) -> Api {
 
 /// Every request that this broker answers, and in which versions.
 ///
-/// JoinGroup and its kin end where static members begin; Produce where transactions of the second version do.
-const APIS: [Api; 16] = [
+/// Produce ends where transactions of the second version begin.
+const APIS: [Api; 26] = [
     api(ApiKey::Produce, 3, 10, &shape::PRODUCE),
     api(ApiKey::Fetch, 4, 16, &shape::FETCH),
     api(ApiKey::ListOffsets, 1, 7, &shape::LIST_OFFSETS),
@@ -51,13 +54,28 @@ const APIS: [Api; 16] = [
     api(ApiKey::OffsetCommit, 2, 9, &shape::OFFSET_COMMIT),
     api(ApiKey::OffsetFetch, 1, 9, &shape::OFFSET_FETCH),
     api(ApiKey::FindCoordinator, 0, 4, &shape::FIND_COORDINATOR),
-    api(ApiKey::JoinGroup, 0, 4, &shape::JOIN_GROUP),
-    api(ApiKey::Heartbeat, 0, 2, &shape::HEARTBEAT),
-    api(ApiKey::LeaveGroup, 0, 2, &shape::LEAVE_GROUP),
-    api(ApiKey::SyncGroup, 0, 2, &shape::SYNC_GROUP),
+    api(ApiKey::JoinGroup, 0, 9, &shape::JOIN_GROUP),
+    api(ApiKey::Heartbeat, 0, 4, &shape::HEARTBEAT),
+    api(ApiKey::LeaveGroup, 0, 5, &shape::LEAVE_GROUP),
+    api(ApiKey::SyncGroup, 0, 5, &shape::SYNC_GROUP),
+    api(ApiKey::DescribeGroups, 0, 6, &shape::DESCRIBE_GROUPS),
+    api(ApiKey::ListGroups, 0, 5, &shape::LIST_GROUPS),
+    api(ApiKey::DeleteGroups, 0, 2, &shape::DELETE_GROUPS),
+    api(ApiKey::OffsetDelete, 0, 0, &shape::OFFSET_DELETE),
     api(ApiKey::ApiVersions, 0, 3, &shape::API_VERSIONS),
     api(ApiKey::CreateTopics, 2, 7, &shape::CREATE_TOPICS),
     api(ApiKey::DeleteTopics, 1, 6, &shape::DELETE_TOPICS),
+    api(ApiKey::CreatePartitions, 0, 3, &shape::CREATE_PARTITIONS),
+    api(ApiKey::DeleteRecords, 0, 2, &shape::DELETE_RECORDS),
+    api(ApiKey::DescribeCluster, 0, 2, &shape::DESCRIBE_CLUSTER),
+    api(ApiKey::DescribeConfigs, 1, 4, &shape::DESCRIBE_CONFIGS),
+    api(ApiKey::AlterConfigs, 0, 2, &shape::ALTER_CONFIGS),
+    api(
+        ApiKey::IncrementalAlterConfigs,
+        0,
+        1,
+        &shape::INCREMENTAL_ALTER_CONFIGS,
+    ),
     api(ApiKey::InitProducerId, 0, 4, &shape::INIT_PRODUCER_ID),
     api(
         ApiKey::OffsetForLeaderEpoch,
@@ -215,12 +233,22 @@ pub async fn answer(
         ApiKey::FindCoordinator => metadata::find_coordinator(services, peer, request),
         ApiKey::CreateTopics => topics::create(services, request),
         ApiKey::DeleteTopics => topics::delete(services, request),
+        ApiKey::CreatePartitions => partitions::create(services, request),
+        ApiKey::DeleteRecords => partitions::delete_records(services, request),
+        ApiKey::DescribeCluster => metadata::describe_cluster(services, peer, request),
+        ApiKey::DescribeConfigs => configs::describe(services, request),
+        ApiKey::AlterConfigs => configs::replace(services, request),
+        ApiKey::IncrementalAlterConfigs => configs::alter(services, request),
         ApiKey::OffsetCommit => offsets::commit(services, request),
         ApiKey::OffsetFetch => offsets::fetch(services, request),
         ApiKey::JoinGroup => groups::join(services, peer, request).await,
         ApiKey::SyncGroup => groups::sync(services, peer, request).await,
         ApiKey::Heartbeat => groups::heartbeat(services, request),
         ApiKey::LeaveGroup => groups::leave(services, request),
+        ApiKey::DescribeGroups => group_admin::describe(services, request),
+        ApiKey::ListGroups => group_admin::list(services, request),
+        ApiKey::DeleteGroups => group_admin::delete(services, request),
+        ApiKey::OffsetDelete => group_admin::delete_offsets(services, request),
         ApiKey::InitProducerId => producer_id::init(services, request),
         ApiKey::ApiVersions => versions::versions(request),
         _ => Err(Refusal::Unsupported {

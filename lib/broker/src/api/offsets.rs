@@ -18,6 +18,7 @@ use kafka_protocol::protocol::StrBytes;
 use tracing::error;
 
 use super::{Refusal, Request, code};
+use crate::group::Who;
 use crate::net::Response;
 use crate::offsets::{Committed, Coordinates, METADATA_BYTES_MAX};
 use crate::services::Services;
@@ -45,11 +46,12 @@ pub fn commit(services: &Services, request: &mut Request) -> Result<Option<Respo
     } else if !services.offsets.has_room_for(group) {
         Err(ResponseError::GroupMaxSizeReached)
     } else {
-        services.groups.may_commit(
-            group,
-            &wanted.member_id,
-            wanted.generation_id_or_member_epoch,
-        )
+        let who = Who {
+            member: &wanted.member_id,
+            instance: wanted.group_instance_id.as_deref(),
+            generation: wanted.generation_id_or_member_epoch,
+        };
+        services.groups.may_commit(group, who)
     };
     let mut accepted = Vec::new();
     let mut topics = Vec::with_capacity(wanted.topics.len());

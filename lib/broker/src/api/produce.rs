@@ -1,7 +1,5 @@
 //! Produce: batches go to the logs as they came.
 
-use std::time::SystemTime;
-
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
@@ -9,10 +7,12 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use tracing::error;
 
 use super::{Refusal, Request};
-use crate::log::{Appended, batch};
+use crate::clock::now_ms;
+use crate::log::batch::{self, BatchHeader};
+use crate::log::{Appended, records};
 use crate::net::Response;
 use crate::services::Services;
-use crate::topic::Topic;
+use crate::topic::{Topic, TopicConfig};
 
 /// Appends every batch and says where each lies; says nothing if no acknowledgement is wanted.
 pub fn produce(services: &Services, request: &mut Request) -> Result<Option<Response>, Refusal> {
@@ -53,7 +53,7 @@ fn append(
     let partition = topic
         .partition(data.index)
         .ok_or(ResponseError::UnknownTopicOrPartition)?;
-    let records = data
+    let batch = data
         .records
         .as_deref()
         .ok_or(ResponseError::CorruptMessage)?;
@@ -61,9 +61,15 @@ fn append(
         .config
         .message_bytes_max
         .unwrap_or(services.config.limits.message_bytes_max);
-    let header = batch::check(records, bytes_max)?;
+    let header = batch::check(batch, bytes_max)?;
+    if topic.config.compacted {
+        records::check_keys(&header, batch)?;
+    }
     let append_time = topic.config.append_time.then(now_ms);
-    let mut appended = partition.append(&header, records, append_time)?;
+    if append_time.is_none() {
+        check_times(&topic.config, &header, now_ms())?;
+    }
+    let mut appended = partition.append(&header, batch, append_time)?;
     if let Some(file) = appended.finished.take() {
         // Syncing can take long, and nothing waits for it.
         drop(tokio::task::spawn_blocking(move || {
@@ -75,11 +81,15 @@ fn append(
     Ok(appended)
 }
 
-fn now_ms() -> i64 {
-    let since_1970 = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+/// Refuses what is too far from the clock; of the records inside, only the first and the newest are looked at.
+fn check_times(config: &TopicConfig, header: &BatchHeader, now: i64) -> Result<(), ResponseError> {
+    let sound = header.max_timestamp <= now.saturating_add(config.ahead_max_ms)
+        && now.saturating_sub(config.behind_max_ms) <= header.base_timestamp;
+    if sound {
+        Ok(())
+    } else {
+        Err(ResponseError::InvalidTimestamp)
+    }
 }
 
 fn acknowledgement(
@@ -93,7 +103,7 @@ fn acknowledgement(
         Ok(appended) => response
             .with_base_offset(appended.base_offset)
             .with_log_append_time_ms(appended.append_time.unwrap_or(-1))
-            .with_log_start_offset(0),
+            .with_log_start_offset(appended.start_offset),
         Err(error) => response
             .with_error_code(error.code())
             .with_base_offset(-1)

@@ -169,13 +169,37 @@ pub const JOIN_GROUP: Shape = shape(
         fixed(4),
         fixed(4).since(1),
         TEXT,
+        TEXT.since(5),
         TEXT,
+        structs(&[TEXT, BLOB]),
+        TEXT.since(8),
+    ],
+);
+pub const HEARTBEAT: Shape = shape(4, &[TEXT, fixed(4), TEXT, TEXT.since(3)]);
+pub const LEAVE_GROUP: Shape = shape(
+    4,
+    &[
+        TEXT,
+        TEXT.until(2),
+        structs(&[TEXT, TEXT, TEXT.since(5)]).since(3),
+    ],
+);
+pub const SYNC_GROUP: Shape = shape(
+    4,
+    &[
+        TEXT,
+        fixed(4),
+        TEXT,
+        TEXT.since(3),
+        TEXT.since(5),
+        TEXT.since(5),
         structs(&[TEXT, BLOB]),
     ],
 );
-pub const HEARTBEAT: Shape = shape(4, &[TEXT, fixed(4), TEXT]);
-pub const LEAVE_GROUP: Shape = shape(4, &[TEXT, TEXT]);
-pub const SYNC_GROUP: Shape = shape(4, &[TEXT, fixed(4), TEXT, structs(&[TEXT, BLOB])]);
+pub const DESCRIBE_GROUPS: Shape = shape(5, &[TEXTS, fixed(1).since(3)]);
+pub const LIST_GROUPS: Shape = shape(3, &[TEXTS.since(4), TEXTS.since(5)]);
+pub const DELETE_GROUPS: Shape = shape(2, &[TEXTS]);
+pub const OFFSET_DELETE: Shape = shape(i16::MAX, &[TEXT, structs(&[TEXT, NUMBERS])]);
 pub const API_VERSIONS: Shape = shape(3, &[TEXT.since(3), TEXT.since(3)]);
 pub const CREATE_TOPICS: Shape = shape(
     5,
@@ -195,6 +219,31 @@ pub const DELETE_TOPICS: Shape = shape(
         structs(&[TEXT, fixed(16)]).since(6),
         TEXTS.until(5),
         fixed(4),
+    ],
+);
+pub const CREATE_PARTITIONS: Shape = shape(
+    2,
+    &[structs(&[TEXT, fixed(4), structs(&[NUMBERS])]), fixed(5)],
+);
+pub const DELETE_RECORDS: Shape = shape(2, &[structs(&[TEXT, structs(&[fixed(12)])]), fixed(4)]);
+pub const DESCRIBE_CLUSTER: Shape = shape(0, &[fixed(1), fixed(1).since(1), fixed(1).since(2)]);
+pub const DESCRIBE_CONFIGS: Shape = shape(
+    4,
+    &[
+        structs(&[fixed(1), TEXT, TEXTS]),
+        fixed(1),
+        fixed(1).since(3),
+    ],
+);
+pub const ALTER_CONFIGS: Shape = shape(
+    2,
+    &[structs(&[fixed(1), TEXT, structs(&[TEXT, TEXT])]), fixed(1)],
+);
+pub const INCREMENTAL_ALTER_CONFIGS: Shape = shape(
+    1,
+    &[
+        structs(&[fixed(1), TEXT, structs(&[TEXT, fixed(1), TEXT])]),
+        fixed(1),
     ],
 );
 pub const INIT_PRODUCER_ID: Shape = shape(2, &[TEXT, fixed(4), fixed(10).since(3)]);

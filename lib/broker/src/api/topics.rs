@@ -15,19 +15,14 @@ use kafka_protocol::protocol::StrBytes;
 use tracing::error;
 use uuid::Uuid;
 
-use super::{Refusal, Request, code};
+use super::{Refusal, Request, code, configs};
 use crate::config::PARTITIONS_DEFAULT;
 use crate::net::Response;
 use crate::services::{NODE_ID, Services};
-use crate::topic::{CreateTopic, TopicConfig};
+use crate::topic::{CreateTopic, Denied, TopicConfig};
 
 /// What the creator of a topic leaves to the broker.
 const UNSET: i32 = -1;
-
-/// The source of a config that was set for the topic itself.
-const TOPIC_CONFIG: i8 = 1;
-
-type Denied = (ResponseError, String);
 
 /// Creates topics, or only checks that it could.
 pub fn create(services: &Services, request: &mut Request) -> Result<Option<Response>, Refusal> {
@@ -42,6 +37,7 @@ pub fn create(services: &Services, request: &mut Request) -> Result<Option<Respo
         };
         results.push(result.with_name(topic.name.clone()));
     }
+    services.upkeep_changed.notify_one();
     request.encode(&CreateTopicsResponse::default().with_topics(results))
 }
 
@@ -50,19 +46,21 @@ fn create_one(
     wanted: &CreatableTopic,
     only_check: bool,
 ) -> Result<CreatableTopicResult, Denied> {
-    let mut config = TopicConfig::default();
+    let mut config = TopicConfig::new();
+    let invalid = |reason| (ResponseError::InvalidConfig, reason);
     for entry in &wanted.configs {
-        let value = entry.value.as_deref().unwrap_or_default();
-        config
-            .set(&entry.name, value)
-            .map_err(|reason| (ResponseError::InvalidConfig, reason))?;
+        let value = entry
+            .value
+            .as_deref()
+            .ok_or_else(|| invalid(format!("{:?} should have a value", entry.name)))?;
+        config.set(&entry.name, value).map_err(invalid)?;
     }
     let partitions = partitions(wanted)?;
-    let configs = config.entries().map(|(key, value)| {
+    let configs = configs::effective(&services.config.limits, &config).map(|(entry, source)| {
         CreatableTopicConfigs::default()
-            .with_name(StrBytes::from_string(key.to_owned()))
-            .with_value(Some(StrBytes::from_string(value.to_owned())))
-            .with_config_source(TOPIC_CONFIG)
+            .with_name(StrBytes::from_static_str(entry.0.name))
+            .with_value(Some(StrBytes::from_string(entry.1)))
+            .with_config_source(source)
     });
     let result = CreatableTopicResult::default()
         .with_num_partitions(partitions)

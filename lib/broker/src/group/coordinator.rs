@@ -30,6 +30,17 @@ const METADATA_BYTES_MAX: usize = 64 * 1024;
 /// How long an id is that a client may make part of its member ids.
 const CLIENT_ID_BYTES_MAX: usize = 256;
 
+/// Whose request it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Who<'a> {
+    /// The member's id.
+    pub member: &'a str,
+    /// The name of its place, if it is a static member.
+    pub instance: Option<&'a str>,
+    /// The generation that it believes in.
+    pub generation: i32,
+}
+
 /// What a member is told about its joining, with the id that it has or should take.
 pub type JoinAnswer = Result<(String, Joined), (String, ResponseError)>;
 
@@ -84,15 +95,8 @@ impl Coordinator {
 
     /// Lets a member join and waits until its generation begins.
     ///
-    /// An empty `member` is a newcomer; if `id_first`, it must come again with the id that it gets.
-    pub async fn join(
-        &self,
-        group: &str,
-        member: &str,
-        client: &str,
-        id_first: bool,
-        join: Join,
-    ) -> JoinAnswer {
+    /// An empty `member` is a newcomer; if `id_first`, it must come again with the id that it gets, unless it is static.
+    pub async fn join(&self, group: &str, member: &str, id_first: bool, join: Join) -> JoinAnswer {
         let refuse = |error| (member.to_owned(), error);
         check(group, &join).map_err(refuse)?;
         let join = Join {
@@ -101,7 +105,7 @@ impl Coordinator {
         };
         let newcomer = member.is_empty();
         let id = if newcomer {
-            new_member_id(client)
+            new_member_id(join.instance.as_deref().unwrap_or(&join.client.id))
         } else {
             member.to_owned()
         };
@@ -110,7 +114,7 @@ impl Coordinator {
             let (sender, answer) = oneshot::channel();
             let mut groups = lock(&self.groups);
             let entry = self.entry(&mut groups, group).map_err(refuse)?;
-            if newcomer && id_first {
+            if newcomer && id_first && join.instance.is_none() {
                 let expected = entry.group.expect(now, id.clone(), join.session);
                 self.settle(&mut groups, group, Vec::new());
                 expected.map_err(refuse)?;
@@ -142,8 +146,7 @@ impl Coordinator {
     pub async fn sync(
         &self,
         group: &str,
-        member: &str,
-        generation: i32,
+        who: Who<'_>,
         assignments: HashMap<String, Bytes>,
     ) -> Result<Bytes, ResponseError> {
         if assignments
@@ -159,10 +162,12 @@ impl Coordinator {
                 .by_id
                 .get_mut(group)
                 .ok_or(ResponseError::UnknownMemberId)?;
+            entry.group.identify(who.member, who.instance)?;
+            let now = Instant::now();
             let effects = entry
                 .group
-                .sync(Instant::now(), member, generation, assignments)?;
-            entry.syncs.insert(member.to_owned(), sender);
+                .sync(now, who.member, who.generation, assignments)?;
+            entry.syncs.insert(who.member.to_owned(), sender);
             self.settle(&mut groups, group, effects);
             answer
         };
@@ -175,31 +180,33 @@ impl Coordinator {
     ///
     /// # Errors
     /// What the member must know.
-    pub fn heartbeat(
+    pub fn heartbeat(&self, group: &str, who: Who<'_>) -> Result<(), ResponseError> {
+        let mut groups = lock(&self.groups);
+        let entry = groups
+            .by_id
+            .get_mut(group)
+            .ok_or(ResponseError::UnknownMemberId)?;
+        entry.group.identify(who.member, who.instance)?;
+        let now = Instant::now();
+        entry.group.heartbeat(now, who.member, who.generation)
+    }
+
+    /// Lets a member go, or whoever holds a place if only that is named.
+    ///
+    /// # Errors
+    /// If it is not in.
+    pub fn leave(
         &self,
         group: &str,
         member: &str,
-        generation: i32,
+        instance: Option<&str>,
     ) -> Result<(), ResponseError> {
         let mut groups = lock(&self.groups);
         let entry = groups
             .by_id
             .get_mut(group)
             .ok_or(ResponseError::UnknownMemberId)?;
-        entry.group.heartbeat(Instant::now(), member, generation)
-    }
-
-    /// Lets a member go.
-    ///
-    /// # Errors
-    /// If it is not in.
-    pub fn leave(&self, group: &str, member: &str) -> Result<(), ResponseError> {
-        let mut groups = lock(&self.groups);
-        let entry = groups
-            .by_id
-            .get_mut(group)
-            .ok_or(ResponseError::UnknownMemberId)?;
-        let effects = entry.group.leave(Instant::now(), member)?;
+        let effects = entry.group.leave_place(Instant::now(), member, instance)?;
         self.settle(&mut groups, group, effects);
         Ok(())
     }
@@ -208,17 +215,27 @@ impl Coordinator {
     ///
     /// # Errors
     /// What the member must know.
-    pub fn may_commit(
-        &self,
-        group: &str,
-        member: &str,
-        generation: i32,
-    ) -> Result<(), ResponseError> {
+    pub fn may_commit(&self, group: &str, who: Who<'_>) -> Result<(), ResponseError> {
+        let (member, generation) = (who.member, who.generation);
         match lock(&self.groups).by_id.get_mut(group) {
-            Some(entry) => entry.group.may_commit(Instant::now(), member, generation),
+            Some(entry) => {
+                entry.group.identify(member, who.instance)?;
+                entry.group.may_commit(Instant::now(), member, generation)
+            }
             None if member.is_empty() && generation < 0 => Ok(()),
             None => Err(ResponseError::UnknownMemberId),
         }
+    }
+
+    /// Looks at a group that somebody is in or about to join.
+    pub(super) fn with_group<T>(&self, group: &str, look: impl FnOnce(&Group) -> T) -> Option<T> {
+        let groups = lock(&self.groups);
+        groups.by_id.get(group).map(|entry| look(&entry.group))
+    }
+
+    /// Returns the ids of all groups that somebody is in or about to join.
+    pub fn ids(&self) -> Vec<String> {
+        lock(&self.groups).by_id.keys().cloned().collect()
     }
 
     fn entry<'a>(

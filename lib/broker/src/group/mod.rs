@@ -3,15 +3,18 @@
 //! [`state`] decides, purely: who is in, which generation it is, when everybody has come. [`coordinator`] acts: it
 //! holds the groups, gives answers to the requests that wait for them, and wakes when a deadline passes.
 //!
-//! Static and cooperative members and the protocol of KIP-848 are not here. (The cooperative assignor of a client
-//! needs nothing from the broker; KIP-848 would be a state machine of its own beside this one.)
+//! [`instances`] is about static members, whose places outlive their processes. The cooperative assignor of a client
+//! needs nothing from the broker. The protocol of KIP-848 is not here: it would be a state machine of its own.
 
+mod admin;
 mod coordinator;
+mod instances;
 mod state;
 #[cfg(test)]
 mod tests;
 
-pub use coordinator::Coordinator;
+pub use admin::{DescribedGroup, DescribedMember};
+pub use coordinator::{Coordinator, Who};
 
 use std::time::Duration;
 
@@ -38,6 +41,32 @@ pub struct Join {
     pub protocol_type: String,
     /// What it supports, best first.
     pub protocols: Vec<Protocol>,
+    /// The name of its place, if it is a static member.
+    pub instance: Option<String>,
+    /// Whether it understands that a leader need not assign.
+    pub may_skip: bool,
+    /// What its client calls itself, and where it is.
+    pub client: Client,
+}
+
+/// Who asks for a member, for operators to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Client {
+    /// What it calls itself.
+    pub id: String,
+    /// Its address.
+    pub host: String,
+}
+
+/// A member in the eyes of the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fellow {
+    /// Its id.
+    pub id: String,
+    /// The name of its place, if it is a static member.
+    pub instance: Option<String>,
+    /// What it says about the protocol.
+    pub metadata: Bytes,
 }
 
 /// What a member is told when a generation begins.
@@ -45,12 +74,16 @@ pub struct Join {
 pub struct Joined {
     /// The generation.
     pub generation: i32,
+    /// `consumer`, usually.
+    pub protocol_type: String,
     /// The protocol that all members support.
     pub protocol: String,
     /// Whoever assigns.
     pub leader: String,
     /// For the leader alone: every member with its metadata.
-    pub members: Vec<(String, Bytes)>,
+    pub members: Vec<Fellow>,
+    /// Whether the leader need not assign, since everybody keeps what they have.
+    pub skip_assignment: bool,
 }
 
 /// An answer to a member whose request waited for it.

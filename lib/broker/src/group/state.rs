@@ -16,10 +16,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
-use super::{Effect, Join, Joined};
+use super::{Effect, Fellow, Join, Joined};
+
+/// How long a rebalance to which nobody came waits at least before the next look.
+const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Empty,
     Rebalancing { deadline: Instant },
     Assigning { deadline: Instant },
@@ -27,12 +30,14 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct Member {
-    join: Join,
-    assignment: Bytes,
-    silent_from: Instant,
-    joining: bool,
-    syncing: bool,
+pub(super) struct Member {
+    pub join: Join,
+    pub assignment: Bytes,
+    pub silent_from: Instant,
+    pub joining: bool,
+    pub syncing: bool,
+    /// Whether it came to this generation and must ask for its assignment.
+    pub owes_sync: bool,
 }
 
 impl Member {
@@ -41,7 +46,7 @@ impl Member {
         (!self.joining && !self.syncing).then(|| self.silent_from + self.join.session)
     }
 
-    fn metadata(&self, protocol: &str) -> Bytes {
+    pub fn metadata(&self, protocol: &str) -> Bytes {
         let mut protocols = self.join.protocols.iter();
         protocols
             .find(|own| own.name == protocol)
@@ -53,12 +58,14 @@ impl Member {
 /// One group.
 #[derive(Debug)]
 pub struct Group {
-    phase: Phase,
+    pub(super) phase: Phase,
     generation: i32,
-    protocol_type: String,
-    protocol: String,
-    leader: Option<String>,
-    members: BTreeMap<String, Member>,
+    pub(super) protocol_type: String,
+    pub(super) protocol: String,
+    pub(super) leader: Option<String>,
+    pub(super) members: BTreeMap<String, Member>,
+    /// Places of static members, each with the id of whoever holds it.
+    pub(super) instances: HashMap<String, String>,
     expected: HashMap<String, Instant>,
     members_max: usize,
 }
@@ -73,6 +80,7 @@ impl Group {
             protocol: String::new(),
             leader: None,
             members: BTreeMap::new(),
+            instances: HashMap::new(),
             expected: HashMap::new(),
             members_max,
         }
@@ -111,18 +119,25 @@ impl Group {
         newcomer: bool,
         join: Join,
     ) -> Result<Vec<Effect>, ResponseError> {
+        let held = self.holder(member, newcomer, &join)?;
         let known = self.members.contains_key(member);
         if !known && !newcomer && !self.expected.contains_key(member) {
             return Err(ResponseError::UnknownMemberId);
         }
-        if !self.accepts(member, &join) {
+        if !self.accepts(held.as_deref().unwrap_or(member), &join) {
             return Err(ResponseError::InconsistentGroupProtocol);
+        }
+        if let Some(holder) = held {
+            return Ok(self.take_over(now, &holder, member, join));
         }
         if !known && self.members_max <= self.members.len() {
             return Err(ResponseError::GroupMaxSizeReached);
         }
         self.expected.remove(member);
         let mut effects = Vec::new();
+        if let Some(instance) = &join.instance {
+            self.instances.insert(instance.clone(), member.to_owned());
+        }
         if let Some(old) = self.members.get_mut(member) {
             let same = old.join.protocols == join.protocols;
             let is_leader = self.leader.as_deref() == Some(member);
@@ -148,6 +163,7 @@ impl Group {
                 silent_from: now,
                 joining: true,
                 syncing: false,
+                owes_sync: false,
             };
             self.members.insert(member.to_owned(), newcomer);
         }
@@ -177,7 +193,7 @@ impl Group {
     }
 
     /// Begins a rebalance, unless one is under way.
-    fn rebalance(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn rebalance(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if matches!(self.phase, Phase::Rebalancing { .. }) {
             return;
         }
@@ -190,18 +206,18 @@ impl Group {
                 ));
             }
         }
-        let patience = self
-            .members
-            .values()
-            .map(|member| member.join.rebalance)
-            .max()
-            .unwrap_or_default();
         self.phase = Phase::Rebalancing {
-            deadline: now + patience,
+            deadline: now + self.patience(),
         };
     }
 
-    fn finish_if_all_came(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    /// The longest that any member may take to come.
+    fn patience(&self) -> Duration {
+        let patiences = self.members.values().map(|member| member.join.rebalance);
+        patiences.max().unwrap_or_default()
+    }
+
+    pub(super) fn finish_if_all_came(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if matches!(self.phase, Phase::Rebalancing { .. })
             && self.members.values().all(|member| member.joining)
         {
@@ -209,9 +225,18 @@ impl Group {
         }
     }
 
-    /// Begins the next generation with those who have come.
+    /// Begins the next generation with those who have come, and with static members, which need not come.
     fn finish_rebalance(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        self.members.retain(|_, member| member.joining);
+        self.members
+            .retain(|_, member| member.joining || member.join.instance.is_some());
+        let nobody_came = self.members.values().all(|member| !member.joining);
+        if nobody_came && !self.members.is_empty() {
+            // Nobody could lead; the sessions of those who are silent will end.
+            self.phase = Phase::Rebalancing {
+                deadline: now + self.patience().max(PATIENCE_MIN),
+            };
+            return;
+        }
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         if self.members.is_empty() {
             self.phase = Phase::Empty;
@@ -219,34 +244,27 @@ impl Group {
             return;
         }
         self.protocol = self.vote();
-        if self
-            .leader
-            .as_ref()
-            .is_none_or(|leader| !self.members.contains_key(leader))
-        {
-            self.leader = self.members.keys().next().cloned();
+        let came = |id: &String| self.members.get(id).is_some_and(|member| member.joining);
+        if !self.leader.as_ref().is_some_and(came) {
+            self.leader = self.members.keys().find(|id| came(id)).cloned();
         }
-        let patience = self
-            .members
-            .values()
-            .map(|member| member.join.rebalance)
-            .max()
-            .unwrap_or_default();
         self.phase = Phase::Assigning {
-            deadline: now + patience,
+            deadline: now + self.patience(),
         };
         for member in self.members.values_mut() {
-            member.joining = false;
-            member.silent_from = now;
+            member.owes_sync = std::mem::take(&mut member.joining);
             member.assignment = Bytes::new();
+            if member.owes_sync {
+                member.silent_from = now;
+            }
         }
-        for id in self.members.keys() {
+        for (id, _) in self.members.iter().filter(|(_, member)| member.owes_sync) {
             effects.push(Effect::Joined(id.clone(), Ok(self.joined(id))));
         }
     }
 
     /// Picks the protocol that all support and most like best.
-    fn vote(&self) -> String {
+    pub(super) fn vote(&self) -> String {
         let supported = |name: &str| {
             self.members
                 .values()
@@ -266,21 +284,24 @@ impl Group {
             .unwrap_or_default()
     }
 
-    fn joined(&self, member: &str) -> Joined {
+    pub(super) fn joined(&self, member: &str) -> Joined {
         let leader = self.leader.clone().unwrap_or_default();
+        let fellow = |(id, other): (&String, &Member)| Fellow {
+            id: id.clone(),
+            instance: other.join.instance.clone(),
+            metadata: other.metadata(&self.protocol),
+        };
         let members = match leader == member {
-            true => self
-                .members
-                .iter()
-                .map(|(id, other)| (id.clone(), other.metadata(&self.protocol)))
-                .collect(),
+            true => self.members.iter().map(fellow).collect(),
             false => Vec::new(),
         };
         Joined {
             generation: self.generation,
+            protocol_type: self.protocol_type.clone(),
             protocol: self.protocol.clone(),
             leader,
             members,
+            skip_assignment: false,
         }
     }
 
@@ -376,6 +397,9 @@ impl Group {
         let Some(member) = self.members.remove(id) else {
             return false;
         };
+        if let Some(instance) = &member.join.instance {
+            self.instances.remove(instance);
+        }
         if member.joining {
             effects.push(Effect::Joined(
                 id.to_owned(),
@@ -450,7 +474,7 @@ impl Group {
             dead.extend(
                 self.members
                     .iter()
-                    .filter(|(_, member)| !member.syncing)
+                    .filter(|(_, member)| member.owes_sync && !member.syncing)
                     .map(|(id, _)| id.clone()),
             );
         }

@@ -1,8 +1,7 @@
-//! The header of a record batch, format v2: the only part of a batch that the broker understands.
+//! The header of a record batch, format v2: the only part that most batches are ever asked for.
 //!
 //! In flow the bytes that a producer sent, out flow a checked header and, at append, the same header with the
-//! broker's own fields stamped into it. Records are never decompressed and never rewritten. The one place that looks
-//! at records is [`timestamps`], which serves look-ups by time in uncompressed batches.
+//! broker's own fields stamped into it. Records are not looked at here: see [`super::records`].
 
 use kafka_protocol::ResponseError;
 
@@ -98,9 +97,19 @@ impl BatchHeader {
         0 <= self.producer_id
     }
 
-    /// Says whether the records are compressed.
-    pub fn is_compressed(&self) -> bool {
-        self.attributes & CODEC_MASK != 0
+    /// Returns the number of the codec on the wire.
+    pub fn codec(&self) -> i16 {
+        self.attributes & CODEC_MASK
+    }
+
+    /// Says whether the topic stamped the time of the append on the batch.
+    pub fn is_stamped(&self) -> bool {
+        self.attributes & APPEND_TIME != 0
+    }
+
+    /// Says whether all records are there, so that the first is what the header says of it.
+    pub fn is_whole(&self) -> bool {
+        i64::from(self.count) == i64::from(self.last_offset_delta) + 1
     }
 
     /// Returns the sequence number of the last record; numbers wrap to zero after `i32::MAX`.
@@ -174,34 +183,24 @@ pub fn stamp(batch: &[u8], base_offset: i64, append_time: Option<i64>) -> [u8; H
     raw
 }
 
-/// Walks the records of an uncompressed batch and yields the offset and time of each.
+/// Puts the header of a batch before other records of the same offsets; `None` if they are too large.
 ///
-/// Stops at the first record that makes no sense, so garbage yields little and harms nothing.
-pub fn timestamps<'a>(
-    header: &BatchHeader,
-    batch: &'a [u8],
-) -> impl Iterator<Item = (i64, i64)> + 'a {
-    let header = *header;
-    let appended = header.attributes & APPEND_TIME != 0;
-    let mut rest = batch.get(HEADER_BYTES..).unwrap_or_default();
-    std::iter::from_fn(move || {
-        let length = usize::try_from(varint(&mut rest)?).ok()?;
-        let mut record = rest.get(..length)?;
-        rest = &rest[length..];
-        record = record.get(1..)?; // attributes
-        let timestamp_delta = varint(&mut record)?;
-        let offset_delta = varint(&mut record)?;
-        let timestamp = if appended {
-            header.max_timestamp
-        } else {
-            header.base_timestamp.checked_add(timestamp_delta)?
-        };
-        Some((header.base_offset.checked_add(offset_delta)?, timestamp))
-    })
+/// `newest` is the time of the newest record, unless the topic stamped the batch: that time stays.
+pub fn rebuild(header: &[u8], records: &[u8], count: i32, newest: i64) -> Option<Vec<u8>> {
+    let mut raw = [header, records].concat();
+    let length = i32::try_from(raw.len().checked_sub(LENGTH_PREFIX)?).ok()?;
+    raw[8..12].copy_from_slice(&length.to_be_bytes());
+    if i16::from_be_bytes(field(&raw, 21)) & APPEND_TIME == 0 {
+        raw[35..43].copy_from_slice(&newest.to_be_bytes());
+    }
+    raw[57..61].copy_from_slice(&count.to_be_bytes());
+    let checksum = crc32c::crc32c(&raw[CHECKSUM_FROM..]);
+    raw[17..21].copy_from_slice(&checksum.to_be_bytes());
+    Some(raw)
 }
 
 /// Takes one zigzag varint off the front of `rest`.
-fn varint(rest: &mut &[u8]) -> Option<i64> {
+pub fn varint(rest: &mut &[u8]) -> Option<i64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let (&byte, tail) = rest.split_first()?;
@@ -217,6 +216,7 @@ fn varint(rest: &mut &[u8]) -> Option<i64> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::log::codec::Codec;
 
     /// Builds an uncompressed batch of empty records, one millisecond apart.
     pub fn batch(count: u8, base_timestamp: i64, producer: (i64, i16, i32)) -> Vec<u8> {
@@ -241,6 +241,39 @@ pub mod tests {
         raw
     }
 
+    /// Builds a batch of records with keys and values, in a codec, one millisecond apart.
+    pub fn batch_of(
+        codec: u8,
+        base_timestamp: i64,
+        records: &[(Option<&str>, Option<&str>)],
+    ) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (n, (key, value)) in records.iter().enumerate() {
+            let mut record = vec![0, n as u8 * 2, n as u8 * 2];
+            for bytes in [key, value] {
+                match bytes {
+                    Some(bytes) => {
+                        record.push(bytes.len() as u8 * 2);
+                        record.extend(bytes.as_bytes());
+                    }
+                    None => record.push(1),
+                }
+            }
+            record.push(0);
+            body.push(record.len() as u8 * 2);
+            body.extend(record);
+        }
+        let body = Codec::of(i16::from(codec)).unwrap().close(&body).unwrap();
+        let mut raw = batch(records.len() as u8, base_timestamp, NOBODY);
+        raw.truncate(HEADER_BYTES);
+        raw[22] = codec;
+        raw[8..12]
+            .copy_from_slice(&((HEADER_BYTES - LENGTH_PREFIX + body.len()) as i32).to_be_bytes());
+        raw.extend(body);
+        seal(&mut raw);
+        raw
+    }
+
     fn seal(raw: &mut [u8]) {
         let checksum = crc32c::crc32c(&raw[CHECKSUM_FROM..]);
         raw[17..21].copy_from_slice(&checksum.to_be_bytes());
@@ -249,12 +282,11 @@ pub mod tests {
     const NOBODY: (i64, i16, i32) = (-1, -1, -1);
 
     #[test]
-    fn a_sound_batch_passes_and_shows_its_records() {
+    fn a_sound_batch_passes() {
         let raw = batch(3, 1_000, NOBODY);
         let header = check(&raw, 1_000).unwrap();
         assert_eq!(header.next_offset(), 3);
-        let records: Vec<_> = timestamps(&header, &raw).collect();
-        assert_eq!(records, [(0, 1_000), (1, 1_001), (2, 1_002)]);
+        assert!(header.is_whole() && !header.is_stamped());
     }
 
     #[test]
@@ -327,9 +359,7 @@ pub mod tests {
         for length in 0..200 {
             let raw: Vec<u8> = (0..length).map(|i| (i * 37 % 251) as u8).collect();
             let _ = check(&raw, 100);
-            if let Some(header) = BatchHeader::parse(&raw) {
-                let _ = timestamps(&header, &raw).count();
-            }
+            let _ = BatchHeader::parse(&raw);
         }
     }
 }

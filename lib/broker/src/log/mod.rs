@@ -6,14 +6,24 @@
 //! acknowledged, so it survives the end of this process, `kill -9` too; it is synced to the disk when a segment is
 //! finished and when the broker stops, so a power failure may take the last seconds.
 //!
-//! Retention and compaction would drop or rewrite finished segments here; there are none yet, so a log begins at 0.
+//! Finished segments are dropped by [`retention`] and thinned out by [`compaction`]; the log holds what follows from
+//! it: where it begins, and how far there may be gaps.
 
 pub mod batch;
+mod codec;
+mod compaction;
 mod index;
+#[cfg(test)]
+mod keep_tests;
 mod producers;
+pub mod records;
+mod retention;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod upkeep;
+
+pub use upkeep::{Compaction, Upkeep};
 
 use std::fs::File;
 use std::io;
@@ -24,6 +34,7 @@ use kafka_protocol::ResponseError;
 use tracing::{error, warn};
 
 use batch::{BatchHeader, LEADER_EPOCH};
+use compaction::Cleaned;
 use producers::{Producers, Verdict};
 use segment::{Place, Segment};
 
@@ -58,6 +69,8 @@ pub enum LogError {
 pub struct Appended {
     /// The offset of its first record.
     pub base_offset: i64,
+    /// Where the log begins.
+    pub start_offset: i64,
     /// The time it was appended, if the topic stamps it.
     pub append_time: Option<i64>,
     /// A finished segment that wants a sync, away from the hot path.
@@ -88,9 +101,14 @@ pub struct Moment {
 #[derive(Debug)]
 pub struct Log {
     folder: PathBuf,
-    segment_bytes: u64,
+    upkeep: Upkeep,
+    /// No record before this offset can be read, even if it is there.
+    start: i64,
+    cleaned: Cleaned,
     finished: Vec<Segment>,
     growing: Segment,
+    /// When housekeeping first saw something in the growing segment.
+    growing_since_ms: Option<i64>,
     producers: Producers,
     broken: bool,
 }
@@ -100,17 +118,21 @@ impl Log {
     ///
     /// # Errors
     /// If the folder cannot be used, or records are missing in the middle.
-    pub fn open(folder: &Path, segment_bytes: u64) -> Result<Self, LogError> {
+    pub fn open(folder: &Path, upkeep: Upkeep) -> Result<Self, LogError> {
         let io = |source| LogError::Io {
             folder: folder.to_owned(),
             source,
         };
+        compaction::recover(folder).map_err(io)?;
+        let cleaned = Cleaned::load(folder).map_err(io)?;
+        let start = retention::stored_start(folder).map_err(io)?;
         let mut bases = segment_bases(folder).map_err(io)?;
         let Some(last) = bases.pop() else {
             let growing = Segment::create(folder, 0).map_err(io)?;
             return Ok(Self::new(
                 folder,
-                segment_bytes,
+                upkeep,
+                (start, cleaned),
                 Vec::new(),
                 growing,
                 Producers::default(),
@@ -120,19 +142,22 @@ impl Log {
         let mut producers = Producers::default();
         for (n, &base) in bases.iter().enumerate() {
             let next = bases.get(n + 1).copied().unwrap_or(last);
-            finished.push(open_finished(folder, base, next, &mut producers)?);
+            let gaps_to = cleaned.gaps_to;
+            finished.push(open_finished(folder, base..next, gaps_to, &mut producers)?);
         }
         if let Some(segment) = finished.last() {
             producers = segment.stored_producers().unwrap_or(producers);
         }
-        let (growing, torn) = Segment::open_growing(folder, last, &mut producers).map_err(io)?;
+        let (growing, torn) =
+            Segment::open_growing(folder, last, cleaned.gaps_to, &mut producers).map_err(io)?;
         if 0 < torn {
             let next = growing.extent().next;
             warn!(folder = %folder.display(), torn, next, "cut a torn tail off the log");
         }
         Ok(Self::new(
             folder,
-            segment_bytes,
+            upkeep,
+            (start, cleaned),
             finished,
             growing,
             producers,
@@ -141,24 +166,35 @@ impl Log {
 
     fn new(
         folder: &Path,
-        segment_bytes: u64,
+        upkeep: Upkeep,
+        (start, cleaned): (i64, Cleaned),
         finished: Vec<Segment>,
         growing: Segment,
         producers: Producers,
     ) -> Self {
+        let first = finished.first().unwrap_or(&growing).extent().base;
         Self {
             folder: folder.to_owned(),
-            segment_bytes,
+            upkeep,
+            // After a power failure less may be there than was deleted.
+            start: start.max(first).min(growing.extent().next),
+            cleaned,
             finished,
             growing,
+            growing_since_ms: None,
             producers,
             broken: false,
         }
     }
 
+    /// Changes what housekeeping goes by.
+    pub fn keep_by(&mut self, upkeep: Upkeep) {
+        self.upkeep = upkeep;
+    }
+
     /// Returns the first offset that can be read.
     pub fn start_offset(&self) -> i64 {
-        self.finished.first().unwrap_or(&self.growing).extent().base
+        self.start
     }
 
     /// Returns the offset that the next record gets.
@@ -186,6 +222,7 @@ impl Log {
             Verdict::Repeat { base_offset } => {
                 return Ok(Appended {
                     base_offset,
+                    start_offset: self.start,
                     append_time: None,
                     finished: None,
                 });
@@ -208,6 +245,7 @@ impl Log {
         });
         Ok(Appended {
             base_offset,
+            start_offset: self.start,
             append_time,
             finished,
         })
@@ -215,8 +253,8 @@ impl Log {
 
     fn roll_if_full(&mut self, bytes: u64, last: i64) -> Result<Option<Arc<File>>, ResponseError> {
         let extent = *self.growing.extent();
-        let fits =
-            extent.bytes + bytes <= self.segment_bytes && last - extent.base <= SEGMENT_OFFSETS_MAX;
+        let fits = extent.bytes + bytes <= self.upkeep.segment_bytes
+            && last - extent.base <= SEGMENT_OFFSETS_MAX;
         if fits || extent.bytes == 0 {
             return Ok(None);
         }
@@ -236,14 +274,8 @@ impl Log {
         }
         self.finished
             .push(std::mem::replace(&mut self.growing, next));
+        self.growing_since_ms = None;
         Ok(file)
-    }
-
-    fn segment_of(&self, offset: i64) -> &Segment {
-        let after = self
-            .finished
-            .partition_point(|segment| segment.extent().next <= offset);
-        self.finished.get(after).unwrap_or(&self.growing)
     }
 
     /// Returns whole batches from the one that holds `offset` on: as many as fit into `bytes_max`, at least the first
@@ -268,14 +300,19 @@ impl Log {
     }
 
     fn slice(&self, offset: i64, bytes_max: u64, bytes_hard_max: u64) -> io::Result<Option<Slice>> {
-        let segment = self.segment_of(offset);
-        let file = segment.file()?;
-        let Some(first) = segment.locate(&file, offset)? else {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "an offset is missing",
-            ));
-        };
+        let passed = |segment: &Segment| segment.extent().next <= offset;
+        let after = self.finished.partition_point(passed);
+        // Compaction may have left nothing after the offset in its own segment.
+        let mut located = None;
+        for segment in self.finished[after..].iter().chain([&self.growing]) {
+            let file = segment.file()?;
+            if let Some(first) = segment.locate(&file, offset)? {
+                located = Some((segment, file, first));
+                break;
+            }
+        }
+        let missing = || io::Error::new(io::ErrorKind::InvalidData, "an offset is missing");
+        let (segment, file, first) = located.ok_or_else(missing)?;
         if bytes_hard_max < first.header.bytes {
             return Ok(None);
         }
@@ -295,21 +332,22 @@ impl Log {
 
     /// Returns the first record at or after `timestamp`.
     ///
-    /// In a compressed batch this is the first record of the batch, which may be a little older: the broker does
-    /// not decompress.
-    ///
     /// # Errors
     /// The Kafka error that the client gets.
     pub fn first_since(&self, timestamp: i64) -> Result<Option<Moment>, ResponseError> {
-        let newer = |segment: &&Segment| timestamp <= segment.extent().newest;
+        let start = self.start;
+        let newer = |segment: &&Segment| {
+            timestamp <= segment.extent().newest && start < segment.extent().next
+        };
         let Some(segment) = self.finished.iter().chain([&self.growing]).find(newer) else {
             return Ok(None);
         };
         let find = || -> io::Result<Option<Moment>> {
             let file = segment.file()?;
-            let place = segment.first_since(&file, timestamp)?;
+            let place = segment.first_since(&file, timestamp, start)?;
+            let wanted = |found: &Moment| start <= found.offset && timestamp <= found.timestamp;
             place
-                .map(|place| moment_in(segment, &file, &place, |found| timestamp <= found))
+                .map(|place| moment_in(segment, &file, &place, wanted))
                 .transpose()
         };
         find().map_err(|cause| self.unreadable(&cause))
@@ -334,7 +372,7 @@ impl Log {
             let place = segment.locate(&file, segment.extent().newest_at)?;
             let newest = segment.extent().newest;
             place
-                .map(|place| moment_in(segment, &file, &place, |found| newest <= found))
+                .map(|place| moment_in(segment, &file, &place, |found| newest <= found.timestamp))
                 .transpose()
         };
         find().map_err(|cause| self.unreadable(&cause))
@@ -364,11 +402,14 @@ impl Log {
     }
 }
 
-/// Opens a segment that has a successor at `next`, checking and indexing it anew if its index is gone.
+/// Opens a segment that has a successor at the end of its range, checking and indexing it anew if its index is gone.
 fn open_finished(
     folder: &Path,
-    base: i64,
-    next: i64,
+    std::ops::Range {
+        start: base,
+        end: next,
+    }: std::ops::Range<i64>,
+    gaps_to: i64,
     producers: &mut Producers,
 ) -> Result<Segment, LogError> {
     let io = |source| LogError::Io {
@@ -380,47 +421,61 @@ fn open_finished(
         base,
         sound_to,
     };
+    // Segments in which compaction left nothing are gone.
+    let reaches = |end: i64| end == next || end < next && next <= gaps_to;
     if let Some(segment) = Segment::open_finished(folder, base) {
         let end = segment.extent().next;
-        return if end == next {
+        return if reaches(end) {
             Ok(segment)
         } else {
             Err(damaged(end))
         };
     }
-    let (mut segment, torn) = Segment::open_growing(folder, base, producers).map_err(io)?;
+    let (mut segment, torn) =
+        Segment::open_growing(folder, base, gaps_to, producers).map_err(io)?;
     let end = segment.extent().next;
-    if 0 < torn || end != next {
+    if 0 < torn || !reaches(end) {
         return Err(damaged(end));
     }
+    segment.reach(next);
     segment.finish(producers).map_err(io)?;
     Ok(segment)
 }
 
-/// Finds the record of a batch whose time fulfils `wanted`; the batch as a whole does.
+/// Finds the record of a batch that fulfils `wanted`; some record of the batch should.
 fn moment_in(
     segment: &Segment,
     file: &File,
     place: &Place,
-    wanted: impl Fn(i64) -> bool,
+    wanted: impl Fn(&Moment) -> bool,
 ) -> io::Result<Moment> {
     let header = place.header;
-    let whole = Moment {
+    let first = Moment {
         offset: header.base_offset,
-        timestamp: header.max_timestamp,
+        timestamp: match header.is_stamped() {
+            true => header.max_timestamp,
+            false => header.base_timestamp,
+        },
     };
-    if wanted(header.base_timestamp) {
-        return Ok(Moment {
-            timestamp: header.base_timestamp,
-            ..whole
-        });
-    }
-    if header.is_compressed() {
-        return Ok(whole);
+    if header.is_whole() && wanted(&first) {
+        return Ok(first);
     }
     let raw = segment.read(file, place)?;
-    let found = batch::timestamps(&header, &raw).find(|&(_, timestamp)| wanted(timestamp));
-    Ok(found.map_or(whole, |(offset, timestamp)| Moment { offset, timestamp }))
+    let plain = records::plain(&header, &raw);
+    let found = plain
+        .as_ref()
+        .and_then(|plain| records::parse(&header, plain));
+    let mut moments = found.iter().flatten().map(|record| Moment {
+        offset: record.offset,
+        timestamp: match header.is_stamped() {
+            true => header.max_timestamp,
+            false => record.timestamp,
+        },
+    });
+    Ok(moments.find(wanted).unwrap_or(Moment {
+        timestamp: header.max_timestamp,
+        ..first
+    }))
 }
 
 fn segment_bases(folder: &Path) -> io::Result<Vec<i64>> {

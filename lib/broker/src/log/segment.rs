@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::batch::{self, BatchHeader, HEADER_BYTES};
 use super::index::{Entry, Extent, Growing, INDEX_INTERVAL, Stored};
@@ -42,6 +43,15 @@ pub struct Segment {
 
 fn log_path(folder: &Path, base: i64) -> PathBuf {
     folder.join(format!("{base:020}.log"))
+}
+
+/// Returns where compaction writes a segment and its index anew.
+pub fn clean_paths(folder: &Path, base: i64) -> [PathBuf; 2] {
+    let log = log_path(folder, base);
+    [
+        log.with_extension("log-clean"),
+        log.with_extension("index-clean"),
+    ]
 }
 
 impl Segment {
@@ -80,13 +90,15 @@ impl Segment {
         Growing::load(&path, self.extent.base, self.extent.bytes).map(|(_, _, producers)| producers)
     }
 
-    /// Opens the last segment for writing, with `producers` as they were where it begins.
+    /// Opens the last segment for writing, with `producers` as they were where it begins; offsets are without gaps except
+    /// below `gaps_to`.
     ///
     /// After a clean stop the stored index says all. Otherwise every batch is checked, and what follows the last
     /// sound one is cut off. Returns how many bytes were cut.
     pub fn open_growing(
         folder: &Path,
         base: i64,
+        gaps_to: i64,
         producers: &mut Producers,
     ) -> io::Result<(Self, u64)> {
         let path = log_path(folder, base);
@@ -106,7 +118,7 @@ impl Segment {
                 0,
             ));
         }
-        let (growing, extent) = check(&file, base, bytes, producers)?;
+        let (growing, extent) = check(&file, base..gaps_to, bytes, producers)?;
         let torn = bytes - extent.bytes;
         if 0 < torn {
             file.set_len(extent.bytes)?;
@@ -120,6 +132,25 @@ impl Segment {
             },
             torn,
         ))
+    }
+
+    /// Deletes the files of the segment; whoever reads them goes on reading.
+    pub fn remove(&self) -> io::Result<()> {
+        std::fs::remove_file(&self.path)?;
+        match std::fs::remove_file(self.path.with_extension("index")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns when something was last written.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.path.metadata().ok()?.modified().ok()
+    }
+
+    /// Has the segment span everything up to `next`, though compaction left nothing there.
+    pub fn reach(&mut self, next: i64) {
+        self.extent.next = next;
     }
 
     /// Returns what the segment spans.
@@ -207,10 +238,17 @@ impl Segment {
         Ok(end)
     }
 
-    /// Finds the first batch with a record at or after `timestamp`.
-    pub fn first_since(&self, file: &File, timestamp: i64) -> io::Result<Option<Place>> {
+    /// Finds the first batch with a record at or after `timestamp` that does not end before `start`.
+    pub fn first_since(
+        &self,
+        file: &File,
+        timestamp: i64,
+        start: i64,
+    ) -> io::Result<Option<Place>> {
         let entry = self.last_entry(|entry| entry.newest_before < timestamp)?;
-        self.find(file, entry, |place| timestamp <= place.header.max_timestamp)
+        self.find(file, entry, |place| {
+            timestamp <= place.header.max_timestamp && start < place.header.next_offset()
+        })
     }
 
     fn find(
@@ -296,10 +334,11 @@ fn scan(
 /// Checks every batch of a file and stops at the first that is not sound.
 fn check(
     file: &File,
-    base: i64,
+    offsets: std::ops::Range<i64>,
     bytes: u64,
     producers: &mut Producers,
 ) -> io::Result<(Growing, Extent)> {
+    let (base, gaps_to) = (offsets.start, offsets.end);
     let (mut growing, mut extent) = (Growing::default(), Extent::empty(base));
     let mut chunk = Vec::new();
     let mut chunk_at = 0;
@@ -309,7 +348,9 @@ fn check(
         let header = BatchHeader::parse(rest);
         let batch = header.and_then(|header| rest.get(..usize::try_from(header.bytes).ok()?));
         if let (Some(header), Some(batch)) = (&header, batch) {
-            if header.base_offset != extent.next || !batch::checksum_holds(header, batch) {
+            let gap = extent.next < header.base_offset && header.base_offset <= gaps_to;
+            let follows = header.base_offset == extent.next || gap;
+            if !follows || !batch::checksum_holds(header, batch) {
                 break;
             }
             growing.push(&extent, header);

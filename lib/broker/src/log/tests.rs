@@ -7,13 +7,13 @@ use super::*;
 
 const NOBODY: (i64, i16, i32) = (-1, -1, -1);
 
-fn append(log: &mut Log, raw: &[u8]) -> Result<i64, ResponseError> {
+pub fn append(log: &mut Log, raw: &[u8]) -> Result<i64, ResponseError> {
     let header = batch::check(raw, 1_000_000)?;
     log.append(&header, raw, None)
         .map(|appended| appended.base_offset)
 }
 
-fn bytes(slice: &Slice) -> Vec<u8> {
+pub fn bytes(slice: &Slice) -> Vec<u8> {
     use std::os::unix::fs::FileExt;
     let mut raw = vec![0; slice.bytes as usize];
     slice.file.read_exact_at(&mut raw, slice.position).unwrap();
@@ -43,17 +43,17 @@ fn bases(log: &Log) -> Vec<i64> {
 #[test]
 fn batches_come_back_in_order_across_segments_and_restarts() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = Log::open(folder.path(), 2_000).unwrap();
+    let mut log = Log::open(folder.path(), Upkeep::keeping_all(2_000)).unwrap();
     for n in 0..200 {
         assert_eq!(append(&mut log, &batch(3, n, NOBODY)), Ok(n * 3));
     }
     let expected: Vec<i64> = (0..200).map(|n| n * 3).collect();
     assert_eq!(bases(&log), expected);
     drop(log); // as `kill -9` leaves it
-    let mut log = Log::open(folder.path(), 2_000).unwrap();
+    let mut log = Log::open(folder.path(), Upkeep::keeping_all(2_000)).unwrap();
     assert_eq!(bases(&log), expected);
     log.close().unwrap();
-    let mut log = Log::open(folder.path(), 2_000).unwrap();
+    let mut log = Log::open(folder.path(), Upkeep::keeping_all(2_000)).unwrap();
     assert_eq!(append(&mut log, &batch(1, 0, NOBODY)), Ok(600));
     assert_eq!(bases(&log).len(), 201);
 }
@@ -61,7 +61,7 @@ fn batches_come_back_in_order_across_segments_and_restarts() {
 #[test]
 fn a_finished_segment_without_an_index_is_checked_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = Log::open(folder.path(), 500).unwrap();
+    let mut log = Log::open(folder.path(), Upkeep::keeping_all(500)).unwrap();
     for n in 0..20 {
         append(&mut log, &batch(3, n, (7, 0, n as i32 * 3))).unwrap();
     }
@@ -75,7 +75,7 @@ fn a_finished_segment_without_an_index_is_checked_anew() {
             std::fs::remove_file(path).unwrap();
         }
     }
-    let mut log = Log::open(folder.path(), 500).unwrap();
+    let mut log = Log::open(folder.path(), Upkeep::keeping_all(500)).unwrap();
     assert_eq!(bases(&log).len(), 20);
     assert_eq!(append(&mut log, &batch(3, 0, (7, 0, 57))), Ok(57)); // the last one, again
 }
@@ -85,13 +85,13 @@ fn a_torn_tail_is_cut_wherever_it_tears() {
     let whole = batch(2, 0, NOBODY);
     for torn in 1..whole.len() {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = Log::open(folder.path(), 1_000_000).unwrap();
+        let mut log = Log::open(folder.path(), Upkeep::keeping_all(1_000_000)).unwrap();
         append(&mut log, &whole).unwrap();
         drop(log);
         let path = folder.path().join("00000000000000000000.log");
         let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
         file.write_all(&whole[..torn]).unwrap();
-        let mut log = Log::open(folder.path(), 1_000_000).unwrap();
+        let mut log = Log::open(folder.path(), Upkeep::keeping_all(1_000_000)).unwrap();
         assert_eq!(log.end_offset(), 2, "torn after {torn} bytes");
         assert_eq!(append(&mut log, &whole), Ok(2));
         assert_eq!(bases(&log), [0, 2]);
@@ -101,7 +101,7 @@ fn a_torn_tail_is_cut_wherever_it_tears() {
 #[test]
 fn repeats_keep_their_offset_after_a_restart_too() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = Log::open(folder.path(), 300).unwrap();
+    let mut log = Log::open(folder.path(), Upkeep::keeping_all(300)).unwrap();
     for n in 0..10 {
         append(&mut log, &batch(2, 0, (7, 0, n * 2))).unwrap();
     }
@@ -109,7 +109,7 @@ fn repeats_keep_their_offset_after_a_restart_too() {
         if clean {
             log.close().unwrap();
         }
-        log = Log::open(folder.path(), 300).unwrap();
+        log = Log::open(folder.path(), Upkeep::keeping_all(300)).unwrap();
         assert_eq!(append(&mut log, &batch(2, 0, (7, 0, 14))), Ok(14));
         let gap = append(&mut log, &batch(2, 0, (7, 0, 22)));
         assert_eq!(gap, Err(ResponseError::OutOfOrderSequenceNumber));
@@ -120,7 +120,7 @@ fn repeats_keep_their_offset_after_a_restart_too() {
 #[test]
 fn ranges_end_at_batches_and_give_at_least_one() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = Log::open(folder.path(), 1_000_000).unwrap();
+    let mut log = Log::open(folder.path(), Upkeep::keeping_all(1_000_000)).unwrap();
     let raw = batch(2, 0, NOBODY);
     let size = raw.len() as u64;
     for _ in 0..1_000 {
@@ -154,7 +154,7 @@ fn ranges_end_at_batches_and_give_at_least_one() {
 #[test]
 fn times_lead_to_offsets() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = Log::open(folder.path(), 3_000).unwrap();
+    let mut log = Log::open(folder.path(), Upkeep::keeping_all(3_000)).unwrap();
     for n in 0..100 {
         append(&mut log, &batch(5, 1_000 + n * 10, NOBODY)).unwrap();
     }

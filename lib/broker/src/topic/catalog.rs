@@ -8,9 +8,9 @@ use kafka_protocol::ResponseError;
 use tracing::{error, info};
 use uuid::Uuid;
 
-use super::{Description, Partition, Topic, TopicConfig, is_valid_name};
+use super::{Denied, Description, Partition, Topic, TopicConfig, is_valid_name};
 use crate::error::BrokerError;
-use crate::log::Log;
+use crate::log::{Log, Upkeep};
 use crate::sync::{lock, read, write};
 
 /// A topic to be made.
@@ -37,6 +37,12 @@ impl Topics {
         self.by_id.insert(topic.id, Arc::clone(&topic));
         self.by_name.insert(topic.name.clone(), topic);
     }
+
+    fn replace(&mut self, changed: Arc<Topic>) {
+        let before = self.by_id.get(&changed.id);
+        self.partitions -= before.map_or(0, |topic| topic.partitions.len());
+        self.insert(changed);
+    }
 }
 
 /// All topics.
@@ -47,7 +53,7 @@ pub struct Catalog {
     segment_bytes: u64,
     partitions_max: usize,
     topics: RwLock<Topics>,
-    /// Held while a topic is made, so that two of one name cannot be.
+    /// Held while a topic is made, changed or deleted, so that two of one name cannot be.
     making: Mutex<()>,
 }
 
@@ -97,12 +103,29 @@ impl Catalog {
         topics
     }
 
+    /// Says whether any topic has retention or compaction.
+    pub fn wants_upkeep(&self) -> bool {
+        let topics = read(&self.topics);
+        topics
+            .by_name
+            .values()
+            .any(|topic| self.upkeep(topic).is_wanted())
+    }
+
+    /// Returns what housekeeping goes by in a topic.
+    pub fn upkeep(&self, topic: &Topic) -> Upkeep {
+        topic.config.upkeep(self.segment_bytes)
+    }
+
     /// Says what would prevent a topic from being made.
     ///
     /// # Errors
     /// The Kafka error for the client, and why.
-    pub fn check(&self, new: &CreateTopic<'_>) -> Result<(), (ResponseError, String)> {
+    pub fn check(&self, new: &CreateTopic<'_>) -> Result<(), Denied> {
         let partitions = usize::try_from(new.partitions).unwrap_or(0);
+        new.config
+            .check()
+            .map_err(|reason| (ResponseError::InvalidConfig, reason))?;
         let topics = read(&self.topics);
         if !is_valid_name(new.name) {
             let reason = "a name has 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-'";
@@ -118,21 +141,25 @@ impl Catalog {
             let reason = "a topic has at least one partition".to_owned();
             return Err((ResponseError::InvalidPartitions, reason));
         }
-        if self.partitions_max < topics.partitions.saturating_add(partitions) {
-            let reason = format!(
-                "this broker has room for {} partitions in all",
-                self.partitions_max
-            );
-            return Err((ResponseError::InvalidPartitions, reason));
+        self.check_room(topics.partitions, partitions)
+    }
+
+    fn check_room(&self, present: usize, more: usize) -> Result<(), Denied> {
+        if present.saturating_add(more) <= self.partitions_max {
+            return Ok(());
         }
-        Ok(())
+        let reason = format!(
+            "this broker has room for {} partitions in all",
+            self.partitions_max
+        );
+        Err((ResponseError::InvalidPartitions, reason))
     }
 
     /// Makes a topic.
     ///
     /// # Errors
     /// The Kafka error for the client, and why.
-    pub fn create(&self, new: CreateTopic<'_>) -> Result<Arc<Topic>, (ResponseError, String)> {
+    pub fn create(&self, new: CreateTopic<'_>) -> Result<Arc<Topic>, Denied> {
         let _making = lock(&self.making);
         self.check(&new)?;
         let description = Description {
@@ -141,14 +168,7 @@ impl Catalog {
             config: new.config,
         };
         let path = self.topics_folder.join(new.name);
-        let topic = self.stage(&description, &path).map_err(|cause| {
-            error!(
-                topic = new.name,
-                error = &cause as &dyn std::error::Error,
-                "could not create a topic"
-            );
-            (ResponseError::KafkaStorageError, cause.to_string())
-        })?;
+        let topic = self.stage(&description, &path).map_err(refused(new.name))?;
         let topic = Arc::new(topic);
         write(&self.topics).insert(Arc::clone(&topic));
         info!(topic = new.name, id = %topic.id, partitions = new.partitions, "created a topic");
@@ -166,15 +186,107 @@ impl Catalog {
         open_topic(path, self.segment_bytes)
     }
 
+    /// Changes the configs of a topic, or only checks that it could.
+    ///
+    /// # Errors
+    /// The Kafka error for the client, and why; nothing has changed then.
+    pub fn reconfigure(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut TopicConfig) -> Result<(), Denied>,
+        only_check: bool,
+    ) -> Result<(), Denied> {
+        let _making = lock(&self.making);
+        let topic = self.existing(name)?;
+        let mut config = topic.config.clone();
+        change(&mut config)?;
+        config
+            .check()
+            .map_err(|reason| (ResponseError::InvalidConfig, reason))?;
+        if only_check || config == topic.config {
+            return Ok(());
+        }
+        self.put(Topic {
+            name: topic.name.clone(),
+            id: topic.id,
+            partitions: topic.partitions.clone(),
+            config,
+        })?;
+        info!(topic = name, id = %topic.id, "changed the configs of a topic");
+        Ok(())
+    }
+
+    /// Adds partitions to a topic until it has `count`, or only checks that it could.
+    ///
+    /// # Errors
+    /// The Kafka error for the client, and why; no partition has been added then.
+    pub fn grow(&self, name: &str, count: i32, only_check: bool) -> Result<(), Denied> {
+        let _making = lock(&self.making);
+        let topic = self.existing(name)?;
+        let present = topic.partitions.len();
+        let wanted = usize::try_from(count).unwrap_or(0);
+        if wanted <= present {
+            let reason = format!("topic {name:?} has {present} partitions and cannot get {count}");
+            return Err((ResponseError::InvalidPartitions, reason));
+        }
+        self.check_room(read(&self.topics).partitions, wanted - present)?;
+        if only_check {
+            return Ok(());
+        }
+        let upkeep = topic.config.upkeep(self.segment_bytes);
+        let mut partitions = topic.partitions.clone();
+        for index in present..wanted {
+            let path = self.topics_folder.join(name).join(index.to_string());
+            let opened = std::fs::create_dir_all(&path)
+                .map_err(BrokerError::storage(&path))
+                .and_then(|()| Ok(Log::open(&path, upkeep.clone())?));
+            partitions.push(Arc::new(Partition::new(opened.map_err(refused(name))?)));
+        }
+        self.put(Topic {
+            name: topic.name.clone(),
+            id: topic.id,
+            config: topic.config.clone(),
+            partitions,
+        })?;
+        info!(topic = name, id = %topic.id, partitions = count, "added partitions to a topic");
+        Ok(())
+    }
+
+    fn existing(&self, name: &str) -> Result<Arc<Topic>, Denied> {
+        self.by_name(name).ok_or_else(|| {
+            let reason = format!("there is no topic {name:?}");
+            (ResponseError::UnknownTopicOrPartition, reason)
+        })
+    }
+
+    /// Puts a changed topic in the place of what it was, first in its folder, then here.
+    fn put(&self, changed: Topic) -> Result<(), Denied> {
+        let description = Description {
+            id: changed.id,
+            partitions: i32::try_from(changed.partitions.len()).unwrap_or(i32::MAX),
+            config: changed.config.clone(),
+        };
+        let path = self.topics_folder.join(&changed.name).join("topic");
+        description.store(&path).map_err(refused(&changed.name))?;
+        let upkeep = changed.config.upkeep(self.segment_bytes);
+        for partition in &changed.partitions {
+            partition.keep_by(&upkeep);
+        }
+        write(&self.topics).replace(Arc::new(changed));
+        Ok(())
+    }
+
     /// Deletes a topic with all its data.
     ///
     /// # Errors
     /// The Kafka error for the client.
     pub fn delete(&self, topic: &Topic) -> Result<(), ResponseError> {
+        let _making = lock(&self.making);
         let mut topics = write(&self.topics);
-        if topics.by_id.remove(&topic.id).is_none() {
-            return Err(ResponseError::UnknownTopicOrPartition);
-        }
+        let topic = topics
+            .by_id
+            .remove(&topic.id)
+            .ok_or(ResponseError::UnknownTopicOrPartition)?;
         topics.by_name.remove(&topic.name);
         topics.partitions -= topic.partitions.len();
         for partition in &topic.partitions {
@@ -208,6 +320,18 @@ impl Catalog {
     }
 }
 
+/// Says in the log and to the client that a topic could not be stored.
+fn refused(topic: &str) -> impl FnOnce(BrokerError) -> Denied {
+    move |cause| {
+        error!(
+            topic,
+            error = &cause as &dyn std::error::Error,
+            "could not store a topic"
+        );
+        (ResponseError::KafkaStorageError, cause.to_string())
+    }
+}
+
 fn open_topic(path: &Path, segment_bytes: u64) -> Result<Topic, BrokerError> {
     let description = Description::load(&path.join("topic"))?;
     let name = path
@@ -215,10 +339,11 @@ fn open_topic(path: &Path, segment_bytes: u64) -> Result<Topic, BrokerError> {
         .and_then(|name| name.to_str())
         .unwrap_or_default()
         .to_owned();
+    let upkeep = description.config.upkeep(segment_bytes);
     let open = |index: i32| -> Result<Arc<Partition>, BrokerError> {
         Ok(Arc::new(Partition::new(Log::open(
             &path.join(index.to_string()),
-            segment_bytes,
+            upkeep.clone(),
         )?)))
     };
     let partitions = (0..description.partitions)

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod config;
+pub mod definitions;
 mod partition;
 
 pub use catalog::{Catalog, CreateTopic};
@@ -11,22 +12,27 @@ pub use partition::Partition;
 use std::path::Path;
 use std::sync::Arc;
 
+use kafka_protocol::ResponseError;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::error::BrokerError;
 use crate::folder;
 
+/// Why a client does not get what it wants, and in words.
+pub type Denied = (ResponseError, String);
+
 /// How long a topic's name may be: a folder's name has room for it.
 const NAME_BYTES_MAX: usize = 249;
 
-/// One topic.
+/// One topic, as it is now: whoever changes its configs or adds partitions puts a new value in its place.
 #[derive(Debug)]
 pub struct Topic {
     /// Its name.
     pub name: String,
     /// Its id, which a topic of the same name made later does not have.
     pub id: Uuid,
-    /// What was set when it was created.
+    /// What was set for it.
     pub config: TopicConfig,
     /// Its partitions, by number.
     pub partitions: Vec<Arc<Partition>>,
@@ -76,14 +82,16 @@ impl Description {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (mut id, mut partitions, mut config) = (None, None, TopicConfig::default());
+        let (mut id, mut partitions, mut config) = (None, None, TopicConfig::new());
         for line in text.lines() {
             match line.split_once(' ')? {
                 ("id", value) => id = Some(value.parse().ok()?),
                 ("partitions", value) => partitions = Some(value.parse().ok()?),
                 ("config", value) => {
                     let (key, value) = value.split_once('=')?;
-                    config.set(key, value).ok()?;
+                    if let Err(reason) = config.set(key, value) {
+                        warn!(reason, "dropped a config that an earlier version took");
+                    }
                 }
                 _ => return None,
             }
@@ -114,7 +122,7 @@ mod tests {
     fn a_description_survives_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("topic");
-        let mut config = TopicConfig::default();
+        let mut config = TopicConfig::new();
         config.set("max.message.bytes", "2097152").unwrap();
         config.set("cleanup.policy", "delete").unwrap();
         let description = Description {
@@ -125,5 +133,11 @@ mod tests {
         description.store(&path).unwrap();
         assert_eq!(Description::load(&path).unwrap(), description);
         assert_eq!(Description::parse("nonsense"), None);
+        let earlier = format!(
+            "id {}\npartitions 1\nconfig retention.ms=x\n",
+            Uuid::new_v4()
+        );
+        let kept = Description::parse(&earlier).unwrap();
+        assert_eq!(kept.config, TopicConfig::new());
     }
 }
