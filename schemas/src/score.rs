@@ -69,8 +69,9 @@ pub struct ScoreRow<'a> {
     pub event_time: EventTime,
     /// Offset of the raw record.
     pub source_offset: Offset,
-    /// Feature names and their share of the log-odds, strongest first.
-    pub reasons: &'a [(&'a str, f64)],
+    /// Names of the feature, or of the two that say it together (else the second is empty), and their share of the
+    /// log-odds, strongest first.
+    pub reasons: &'a [([&'a str; 2], f64)],
 }
 
 impl ScoreWriter {
@@ -107,13 +108,21 @@ impl ScoreWriter {
         out.push_str(&self.common);
         out.push_str(itoa::Buffer::new().format(row.source_offset.0));
         out.push_str(r#"},"reasons":["#);
-        for (at, (feature, log_odds)) in row.reasons.iter().enumerate() {
+        for (at, ([feature, other], log_odds)) in row.reasons.iter().enumerate() {
             out.push_str(if at == 0 {
                 r#"{"feature":"#
             } else {
                 r#",{"feature":"#
             });
-            write_json_text(feature, out);
+            if other.is_empty() {
+                write_json_text(feature, out);
+            } else {
+                out.push('"');
+                write_escaped(feature, out);
+                out.push('*');
+                write_escaped(other, out);
+                out.push('"');
+            }
             out.push_str(r#","log_odds":"#);
             write_number(*log_odds, out);
             out.push('}');
@@ -132,8 +141,13 @@ fn write_number(number: f64, out: &mut String) {
 }
 
 fn write_json_text(text: &str, out: &mut String) {
-    use std::fmt::Write;
     out.push('"');
+    write_escaped(text, out);
+    out.push('"');
+}
+
+fn write_escaped(text: &str, out: &mut String) {
+    use std::fmt::Write;
     if text
         .bytes()
         .all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
@@ -151,7 +165,6 @@ fn write_json_text(text: &str, out: &mut String) {
             }
         }
     }
-    out.push('"');
 }
 
 #[cfg(test)]
@@ -165,7 +178,7 @@ mod tests {
             digest: Digest([3; 32]),
         };
         let writer = ScoreWriter::new(model, Digest([4; 32]), 0.25, TopicId([5; 16]), Partition(2));
-        let reasons = [("carrier", -0.5), ("origin*\"hour\"", 1e-9)];
+        let reasons = [(["carrier", ""], -0.5), (["origin", "\"hour\""], 1e-9)];
         let row = ScoreRow {
             id: "a\"\\\u{1}é",
             score: 0.1 + 0.2,

@@ -156,10 +156,12 @@ impl ScoredBatch<'_> {
     /// Appends the JSON of one score.
     pub fn write(&self, row: usize, out: &mut String) {
         let scored = &self.scored[row];
-        let mut reasons = [("", 0.0); REASONS];
+        let mut reasons = [([""; 2], 0.0); REASONS];
         let mut count = 0;
         for (place, reason) in reasons.iter_mut().zip(scored.reasons.iter().flatten()) {
-            *place = (self.names[reason.slot].as_str(), reason.contribution);
+            let name = |slot: usize| self.names[slot].as_str();
+            let names = [name(reason.slot), reason.with.map_or("", name)];
+            *place = (names, reason.contribution);
             count += 1;
         }
         let row = ScoreRow {

@@ -64,7 +64,7 @@ fn labels(number: usize) -> Part {
         let outcome = |at: usize| draw(at, 99).is_multiple_of(4);
         labels.extend(
             (number * EVENTS..(number + 1) * EVENTS).map(|at| KnownLabel {
-                outcome: outcome(at),
+                outcome: f64::from(u8::from(outcome(at))),
                 time: at as i64,
             }),
         );

@@ -1,10 +1,11 @@
 //! Checkpoints: everything that learning has come to, as one safetensors object.
 //!
 //! Beside the learner's tensors lie sections, little-endian: `waiting` and `rows` (events without a label, the
-//! oldest first), `early` (labels without an event), `settled` (the last events learned), `metrics`, and
+//! oldest first), `foreseen` (what experts said of them), `early` (labels without an event), `settled` (the last events learned), `metrics`, and
 //! `positions` (how far each partition was taken, and where the model topic went on).
 
 use learn::features::{Layout, Row};
+use learn::learners::Opinions;
 use learn::metrics::{Malformed, Metrics};
 use learn::model::{Snapshot, SnapshotError};
 use schemas::contract::Label;
@@ -15,7 +16,10 @@ use crate::fit::{FitError, Fitter, Position, metrics_config};
 use crate::join::{EventId, KnownLabel};
 
 /// Version of the sections.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// The version before labels could be numbers, and experts foresaw; still read.
+const VERSION_BEFORE: u32 = 1;
 
 /// A checkpoint that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,18 +51,25 @@ pub enum CheckpointError {
 /// # Errors
 /// [`FitError::Broken`].
 pub fn encode(fitter: &Fitter, model: Offset) -> Result<Vec<u8>, FitError> {
-    let (mut waiting, mut rows) = (Vec::new(), Vec::new());
-    for (id, time, row) in fitter.join.waiting() {
+    let (mut waiting, mut rows, mut foreseen) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, time, row, opinions) in fitter.join.waiting() {
         waiting.extend_from_slice(&id.0.to_le_bytes());
         waiting.extend_from_slice(&time.to_le_bytes());
         rows.extend(row.ids.iter().flat_map(|id| id.to_le_bytes()));
         rows.extend(row.numbers.iter().flat_map(|number| number.to_le_bytes()));
+        foreseen.push(u8::from(opinions.is_some()));
+        foreseen.extend(
+            opinions
+                .iter()
+                .flatten()
+                .flat_map(|opinion| opinion.to_le_bytes()),
+        );
     }
     let mut early = Vec::new();
     for (id, label) in fitter.join.early() {
         early.extend_from_slice(&id.0.to_le_bytes());
         early.extend_from_slice(&label.time.to_le_bytes());
-        early.push(u8::from(label.outcome));
+        early.extend_from_slice(&label.outcome.to_le_bytes());
     }
     let settled = fitter
         .join
@@ -68,6 +79,7 @@ pub fn encode(fitter: &Fitter, model: Offset) -> Result<Vec<u8>, FitError> {
     let sections = [
         ("waiting", waiting),
         ("rows", rows),
+        ("foreseen", foreseen),
         ("early", early),
         ("settled", settled),
         ("metrics", fitter.metrics.to_bytes()),
@@ -109,17 +121,27 @@ pub fn decode(
     };
     let mut fitter = Fitter::new(contract, label, layout).map_err(|_| CheckpointError::Learner)?;
     fitter.metrics = Metrics::from_bytes(metrics_config(contract), section("metrics")?.rest)?;
-    let model = read_positions(&mut fitter, section("positions")?)?;
-    read_waiting(&mut fitter, layout, section("waiting")?, section("rows")?)?;
+    let (model, version) = read_positions(&mut fitter, section("positions")?)?;
+    let foreseen = match version {
+        VERSION_BEFORE => None,
+        _ => Some(section("foreseen")?),
+    };
+    read_waiting(
+        &mut fitter,
+        layout,
+        section("waiting")?,
+        section("rows")?,
+        foreseen,
+    )?;
     let mut early = section("early")?;
     while !early.rest.is_empty() {
         let id = EventId(u128::from_le_bytes(early.take()?));
         let time = i64::from_le_bytes(early.take()?);
-        let [outcome] = early.take()?;
-        let label = KnownLabel {
-            outcome: outcome != 0,
-            time,
+        let outcome = match version {
+            VERSION_BEFORE => f64::from(early.take::<1>()?[0]),
+            _ => f64::from_le_bytes(early.take()?),
         };
+        let label = KnownLabel { outcome, time };
         fitter.join.restore_label(id, label);
     }
     let mut settled = section("settled")?;
@@ -137,6 +159,7 @@ fn read_waiting(
     layout: Layout,
     mut waiting: Reader<'_>,
     mut rows: Reader<'_>,
+    mut foreseen: Option<Reader<'_>>,
 ) -> Result<(), CheckpointError> {
     let (mut ids, mut numbers) = (vec![0; layout.slots], vec![0.0; layout.numbers]);
     while !waiting.rest.is_empty() {
@@ -152,9 +175,24 @@ fn read_waiting(
             ids: &ids,
             numbers: &numbers,
         };
-        fitter.join.restore_event(id, time, row);
+        let opinions = foreseen.as_mut().map(read_opinions).transpose()?.flatten();
+        fitter.join.restore_event(id, time, row, opinions);
     }
     rows.finish()
+}
+
+fn read_opinions(reader: &mut Reader<'_>) -> Result<Option<Opinions>, CheckpointError> {
+    if reader.take()? == [0] {
+        return Ok(None);
+    }
+    let mut opinions = Opinions::default();
+    for opinion in &mut opinions {
+        *opinion = f64::from_le_bytes(reader.take()?);
+        if !opinion.is_finite() {
+            return Err(reader.refuse());
+        }
+    }
+    Ok(Some(opinions))
 }
 
 fn positions(fitter: &Fitter, model: Offset) -> Vec<u8> {
@@ -171,8 +209,13 @@ fn positions(fitter: &Fitter, model: Offset) -> Vec<u8> {
     out
 }
 
-fn read_positions(fitter: &mut Fitter, mut reader: Reader<'_>) -> Result<Offset, CheckpointError> {
-    if u32::from_le_bytes(reader.take()?) != VERSION {
+/// Returns where the model topic goes on, and the version of the sections.
+fn read_positions(
+    fitter: &mut Fitter,
+    mut reader: Reader<'_>,
+) -> Result<(Offset, u32), CheckpointError> {
+    let version = u32::from_le_bytes(reader.take()?);
+    if version != VERSION && version != VERSION_BEFORE {
         return Err(reader.refuse());
     }
     let model = Offset(i64::from_le_bytes(reader.take()?));
@@ -191,7 +234,7 @@ fn read_positions(fitter: &mut Fitter, mut reader: Reader<'_>) -> Result<Offset,
         let position = Position { passed, message };
         fitter.positions.insert((input, partition), position);
     }
-    Ok(model)
+    Ok((model, version))
 }
 
 /// Takes numbers off a section.

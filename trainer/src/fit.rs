@@ -142,9 +142,7 @@ impl Fitter {
             if let Some(next) = part.ids.get(at + AHEAD) {
                 self.join.fetch(*next);
             }
-            let before = self.pairs.len();
-            self.one(part, at);
-            self.learned += (self.pairs.len() - before) as u64;
+            self.one(part, at)?;
             if MICRO_BATCH <= self.pairs.len() {
                 self.learn()?;
             }
@@ -200,6 +198,11 @@ impl Fitter {
         self.lineage
     }
 
+    /// Returns how many labels were learned.
+    pub fn labels(&self) -> u64 {
+        self.learner.as_ref().map_or(0, Learner::examples)
+    }
+
     /// Returns how well it predicted what it then learned.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -235,12 +238,25 @@ impl Fitter {
         (self.join.take_tally(), std::mem::take(&mut self.waited))
     }
 
-    fn one(&mut self, part: &Part, at: usize) {
-        let (id, pairs) = (part.ids[at], &mut self.pairs);
+    fn one(&mut self, part: &Part, at: usize) -> Result<(), FitError> {
+        let (id, before) = (part.ids[at], self.pairs.len());
+        let mut waiting = None;
         match &part.body {
-            Body::Events(times, rows) => self.join.event(id, times[at], rows.row(at), pairs),
-            Body::Labels(labels) => self.join.label(id, labels[at], pairs),
+            Body::Events(times, rows) => {
+                waiting = self
+                    .join
+                    .event(id, times[at], rows.row(at), &mut self.pairs);
+            }
+            Body::Labels(labels) => self.join.label(id, labels[at], &mut self.pairs),
         }
+        self.learned += (self.pairs.len() - before) as u64;
+        if let (Some(waiting), Body::Events(_, rows)) = (waiting, &part.body) {
+            // What is foreseen comes of all pairs before the event, however parts are cut.
+            self.learn()?;
+            let opinions = self.learner()?.foresee(rows.row(at));
+            self.join.foresee(waiting, opinions);
+        }
+        Ok(())
     }
 
     /// Tests and learns the pairs.
@@ -250,9 +266,13 @@ impl Fitter {
         }
         let learner = self.learner.take().ok_or(FitError::Broken)?;
         let learner = self.params.fit_with(Some(learner), &self.pairs.dataset)?;
+        let is_number = self.params.predicts_numbers();
         let labels = self.pairs.dataset.targets.iter().zip(&self.pairs.known);
         for (probability, (label, known)) in learner.tested().iter().zip(labels) {
-            self.metrics.observe(*probability, label.0, *known);
+            if !is_number {
+                self.metrics
+                    .observe(*probability, label.value == 1.0, *known);
+            }
         }
         self.learner = Some(learner);
         self.waited.extend_from_slice(&self.pairs.waited);

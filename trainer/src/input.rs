@@ -233,7 +233,8 @@ fn needed(contract: &Contract, columns: &Columns, id_column: usize) -> BTreeSet<
             FeatureKind::Category { field } => (*field, columns.index(*field, ColumnRole::Token)),
             FeatureKind::Number { field }
             | FeatureKind::Bucket { field, .. }
-            | FeatureKind::Time { field, .. } => (*field, None),
+            | FeatureKind::Time { field, .. }
+            | FeatureKind::Bag { field, .. } => (*field, None),
             FeatureKind::Cross { .. } => continue,
         };
         needed.extend(token.or_else(|| columns.index(field, ColumnRole::Open)));

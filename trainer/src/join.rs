@@ -11,7 +11,7 @@ mod index;
 mod slots;
 
 use learn::features::{Layout, Row, Rows};
-use learn::learners::Label;
+use learn::learners::{Label, Opinions};
 use linfa::DatasetBase;
 
 use self::index::{Index, Place, SLOT_MAX};
@@ -102,22 +102,35 @@ impl Pairs {
         self.waited.clear();
     }
 
-    fn push(&mut self, row: Row<'_>, event_time: i64, label: KnownLabel) {
+    fn push(
+        &mut self,
+        row: Row<'_>,
+        event_time: i64,
+        label: KnownLabel,
+        foreseen: Option<Opinions>,
+    ) {
         self.dataset.records.push(row);
-        self.dataset.targets.push(Label(label.outcome));
+        self.dataset.targets.push(Label {
+            foreseen,
+            ..Label::new(label.outcome)
+        });
         self.known.push(label.time);
         self.waited.push(label.time.saturating_sub(event_time));
     }
 }
 
 /// A label, and when it became known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KnownLabel {
-    /// Yes or no.
-    pub outcome: bool,
+    /// 1 for yes, 0 for no; or the number.
+    pub outcome: f64,
     /// Microseconds since 1970.
     pub time: i64,
 }
+
+/// An event that has just begun to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting(u32);
 
 /// Everything that waits.
 #[derive(Debug)]
@@ -127,6 +140,8 @@ pub struct Join {
     events: Slots,
     rows: Rows,
     times: Vec<i64>,
+    /// What the learner's experts said of each when it came.
+    foreseen: Vec<Option<Opinions>>,
     early: Slots,
     labels: Vec<KnownLabel>,
     /// The last events that had their label, as many as may wait.
@@ -151,6 +166,7 @@ impl Join {
             events: Slots::new(limits.events_max),
             rows: Rows::new(layout),
             times: Vec::new(),
+            foreseen: Vec::new(),
             early: Slots::new(limits.labels_max),
             labels: Vec::new(),
             settled: Vec::new(),
@@ -165,22 +181,34 @@ impl Join {
         self.index.fetch(id);
     }
 
-    /// Takes an event: it meets the label that waits for it, or waits itself.
-    pub fn event(&mut self, id: EventId, time: i64, row: Row<'_>, pairs: &mut Pairs) {
+    /// Takes an event: it meets the label that waits for it, or waits itself, and is then returned.
+    pub fn event(
+        &mut self,
+        id: EventId,
+        time: i64,
+        row: Row<'_>,
+        pairs: &mut Pairs,
+    ) -> Option<Waiting> {
         self.tally.events += 1;
         match self.find(id) {
             Some(Place::Label(slot)) => {
                 let label = self.labels[slot as usize];
                 if self.in_time(time, label) {
-                    pairs.push(row, time, label);
+                    pairs.push(row, time, label, None);
                 }
                 self.settle(id, Place::Label(slot));
                 self.early.remove(slot);
+                None
             }
             // A second event of this id, which got past the window of `ingest`.
-            Some(Place::Event(_) | Place::Settled(_)) => {}
-            None => self.wait(id, time, row),
+            Some(Place::Event(_) | Place::Settled(_)) => None,
+            None => Some(self.wait(id, time, row)),
         }
+    }
+
+    /// Keeps what the learner's experts say of an event that now waits, for when its label comes.
+    pub fn foresee(&mut self, event: Waiting, opinions: Option<Opinions>) {
+        self.foreseen[event.0 as usize] = opinions;
     }
 
     /// Takes a label: it meets the event that waits for it, or waits itself.
@@ -190,7 +218,7 @@ impl Join {
                 self.tally.joined += 1;
                 let (row, time) = (slot as usize, self.times[slot as usize]);
                 if self.in_time(time, label) {
-                    pairs.push(self.rows.row(row), time, label);
+                    pairs.push(self.rows.row(row), time, label, self.foreseen[row]);
                 }
                 self.settle(id, Place::Event(slot));
                 self.events.remove(slot);
@@ -219,10 +247,11 @@ impl Join {
     }
 
     /// Returns the events that wait, the oldest first.
-    pub fn waiting(&self) -> impl Iterator<Item = (EventId, i64, Row<'_>)> {
-        self.events
-            .iter()
-            .map(|(id, slot)| (id, self.times[slot], self.rows.row(slot)))
+    pub fn waiting(&self) -> impl Iterator<Item = (EventId, i64, Row<'_>, Option<Opinions>)> {
+        self.events.iter().map(|(id, slot)| {
+            let row = self.rows.row(slot);
+            (id, self.times[slot], row, self.foreseen[slot])
+        })
     }
 
     /// Returns the labels that wait, the oldest first.
@@ -237,9 +266,16 @@ impl Join {
     }
 
     /// Lets an event wait that [`Join::waiting`] returned.
-    pub fn restore_event(&mut self, id: EventId, time: i64, row: Row<'_>) {
+    pub fn restore_event(
+        &mut self,
+        id: EventId,
+        time: i64,
+        row: Row<'_>,
+        foreseen: Option<Opinions>,
+    ) {
         if self.find(id).is_none() {
-            self.wait(id, time, row);
+            let waiting = self.wait(id, time, row);
+            self.foresee(waiting, foreseen);
         }
     }
 
@@ -268,7 +304,7 @@ impl Join {
         in_time
     }
 
-    fn wait(&mut self, id: EventId, time: i64, row: Row<'_>) {
+    fn wait(&mut self, id: EventId, time: i64, row: Row<'_>) -> Waiting {
         let (slot, oldest) = self.events.insert(id);
         if let Some(oldest) = oldest {
             self.index.remove(oldest, Place::Event(slot));
@@ -277,11 +313,14 @@ impl Join {
         if slot as usize == self.times.len() {
             self.rows.push(row);
             self.times.push(time);
+            self.foreseen.push(None);
         } else {
             self.rows.replace(slot as usize, row);
             self.times[slot as usize] = time;
+            self.foreseen[slot as usize] = None;
         }
         self.index.insert(id, Place::Event(slot));
+        Waiting(slot)
     }
 
     fn wait_for_event(&mut self, id: EventId, label: KnownLabel) {

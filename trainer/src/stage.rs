@@ -114,7 +114,7 @@ impl<B: Broker> Trainer<B> {
         let (fitter, publisher) = restorer.restore(&mut self.decoder).await?;
         self.signals.version(&fitter);
         Ok(Live {
-            stored_labels: fitter.metrics().all_time().labels(),
+            stored_labels: fitter.labels(),
             fitter,
             publisher,
             published_at: Instant::now(),
@@ -259,7 +259,7 @@ impl<B: Broker> Live<B> {
 
     fn stored(&mut self) {
         self.stored_at = Instant::now();
-        self.stored_labels = self.fitter.metrics().all_time().labels();
+        self.stored_labels = self.fitter.labels();
         self.changed = false;
     }
 }
@@ -303,7 +303,7 @@ impl<B: Broker> Stage for Trainer<B> {
         if 0 < live.fitter.learned() && UPDATE_INTERVAL <= since(live.published_at) {
             live.publish(&self.signals).await?;
         }
-        let labels = live.fitter.metrics().all_time().labels() - live.stored_labels;
+        let labels = live.fitter.labels() - live.stored_labels;
         if self.checkpoint_interval <= since(live.stored_at) || CHECKPOINT_LABELS_MAX <= labels {
             self.checkpoint().await?;
         }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use schemas::Contract;
-use schemas::contract::{FieldType, Privacy};
+use schemas::contract::{FieldType, Privacy, Update};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,8 +53,17 @@ fn summary(contract: &Contract) -> String {
         None => text.push_str("label     none: the stream is not learned from\n"),
     }
     let learner = &contract.learner;
-    let (update, bits, rate) = (learner.update, learner.bits, learner.rate);
-    let _ = writeln!(text, "learner   {update:?}, 2^{bits} weights, rate {rate}");
+    let (loss, update, bits) = (learner.loss, learner.update, learner.bits);
+    let _ = write!(
+        text,
+        "learner   {loss:?} loss, {update:?}, 2^{bits} weights"
+    );
+    let free = matches!(update, Update::Blend | Update::Coin);
+    let _ = if free {
+        writeln!(text)
+    } else {
+        writeln!(text, ", rate {}", learner.rate)
+    };
     let _ = writeln!(text, "digest    {}", contract.digest());
     text
 }

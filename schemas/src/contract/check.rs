@@ -260,12 +260,13 @@ pub(super) fn feature_field(
     let fits = match kind {
         0 => field.kind != FieldType::Float64 && (field.privacy.open || field.privacy.token),
         1 | 2 => numeric && field.privacy.open,
+        5..=7 => field.kind == FieldType::String && field.privacy.open,
         _ => field.kind == FieldType::Timestamp && field.privacy.open,
     };
     if !fits {
         let what = format!("no such feature can be made of field \"{}\"", at.value);
         let remedy = "take a category from an open or token field that is no float64, a number or bucket from an open \
-                      number, a time from an open timestamp";
+                      number, a time from an open timestamp, words, letters or a list from an open string";
         problems.note(&at.span, what, remedy);
         return None;
     }
@@ -290,7 +291,12 @@ pub(super) fn cross(
     let mut parents = Vec::new();
     for at in of {
         let crossable = |kind: &FeatureKind| {
-            !matches!(kind, FeatureKind::Number { .. } | FeatureKind::Cross { .. })
+            matches!(
+                kind,
+                FeatureKind::Category { .. }
+                    | FeatureKind::Bucket { .. }
+                    | FeatureKind::Time { .. }
+            )
         };
         let found = features
             .iter()
@@ -323,11 +329,15 @@ pub(super) fn distinct_features(
     span: &Range<usize>,
     problems: &mut Problems,
 ) {
-    if features.len() > FEATURES_MAX {
+    let slots = features.iter().map(|feature| match &feature.kind {
+        FeatureKind::Bag { bag, .. } => bag.most,
+        _ => 1,
+    });
+    if slots.sum::<usize>() > FEATURES_MAX {
         problems.note(
             span,
             "there are too many features",
-            format!("keep at most {FEATURES_MAX}"),
+            format!("keep at most {FEATURES_MAX}; a bag counts as its `most`"),
         );
     }
     let Some((newest, older)) = features.split_last() else {

@@ -179,11 +179,7 @@ pub(super) fn label(mut walk: Walk, problems: &mut Problems) -> Option<Label> {
         return None;
     }
     let name = walk.required_text("name", problems);
-    let kinds = [
-        ("bool", LabelType::Bool),
-        ("number", LabelType::Number),
-        ("class", LabelType::Class),
-    ];
+    let kinds = [("bool", LabelType::Bool), ("number", LabelType::Number)];
     let kind = walk.word("type", &kinds, Some(LabelType::Bool), problems);
     let classes = classes(&mut walk, kind, problems);
     let event = walk.required_text("event", problems);
@@ -279,7 +275,6 @@ fn loss(walk: &mut Walk, label: LabelType, problems: &mut Problems) -> Loss {
         ("huber", Loss::Huber(1.0)),
         ("poisson", Loss::Poisson),
         ("hinge", Loss::Hinge),
-        ("softmax", Loss::Softmax),
     ];
     let unsaid = default_loss(label);
     let span = walk

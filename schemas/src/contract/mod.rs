@@ -4,6 +4,7 @@
 //! invalid: names resolve, bounds are in order, features exist. Durations and sizes are parsed.
 
 mod check;
+mod features;
 mod learner;
 mod parse;
 mod walk;
@@ -257,10 +258,47 @@ pub enum FeatureKind {
         /// Seconds that local time is ahead of UTC.
         utc_offset_seconds: i32,
     },
+    /// The parts of a text are categories, whatever their order.
+    Bag {
+        /// The field.
+        field: usize,
+        /// Which parts.
+        bag: Bag,
+    },
     /// Several categories together are a category.
     Cross {
         /// Two or three features: category, bucket or time.
         features: Vec<usize>,
+    },
+}
+
+/// How a text becomes a bag of categories.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Bag {
+    /// What its parts are.
+    pub split: Split,
+    /// How many different parts count, from the first.
+    pub most: usize,
+}
+
+/// What the parts of a text are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// Words in lower case: runs of letters and digits.
+    Words {
+        /// Up to so many neighbours are a part together, beside each alone.
+        together: usize,
+    },
+    /// Runs of letters, whatever they are, in lower case.
+    Letters {
+        /// So many to a run.
+        together: usize,
+    },
+    /// What stands between separators, without white space at both ends.
+    List {
+        /// The separator.
+        separator: String,
     },
 }
 

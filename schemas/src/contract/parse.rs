@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::walk::{At, Problems, Walk};
 use super::*;
-use super::{check, learner};
+use super::{check, features, learner};
 
 /// Largest contract file: what is longer is not a contract.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -57,7 +57,7 @@ fn sections(root: &mut Walk, problems: &mut Problems) -> Option<Contract> {
     let (fields, spans) = fields(root, problems);
     check::fields(&fields, &spans, problems);
     let event = event(root.table("event", problems), &fields, problems);
-    let features = features(root, &fields, problems);
+    let features = features::features(root, &fields, problems);
     let label = learner::label(root.table("label", problems), problems);
     let kind = label.as_ref().map_or(LabelType::Bool, |label| label.kind);
     let learner = learner::learner(root.table("learner", problems), kind, problems);
@@ -311,103 +311,6 @@ fn privacy(walk: &mut Walk, problems: &mut Problems) -> Option<Privacy> {
         privacy.open = true;
     }
     Some(privacy)
-}
-
-fn features(root: &mut Walk, fields: &[Field], problems: &mut Problems) -> Vec<Feature> {
-    let mut features = Vec::new();
-    for mut walk in root.tables("features", problems) {
-        feature(&mut walk, fields, &mut features, problems);
-        walk.finish(problems);
-    }
-    features
-}
-
-fn feature(
-    walk: &mut Walk,
-    fields: &[Field],
-    features: &mut Vec<Feature>,
-    problems: &mut Problems,
-) {
-    let words = [
-        ("category", 0),
-        ("number", 1),
-        ("bucket", 2),
-        ("time", 3),
-        ("cross", 4),
-    ];
-    let kind = walk.word("kind", &words, None, problems);
-    let of = walk.texts("of", problems);
-    let span = walk.span.clone();
-    let Some(kind) = kind else { return };
-    if kind == 4 {
-        features.extend(check::cross(&of, features, &span, problems));
-        return;
-    }
-    let [at] = of.as_slice() else {
-        problems.note(
-            &span,
-            "`features.of` must name one field",
-            "write `of = \"<field>\"`",
-        );
-        return;
-    };
-    let Some(field) = check::feature_field(kind, at, fields, problems) else {
-        return;
-    };
-    let name = fields[field].name.clone();
-    match kind {
-        0 => features.push(Feature {
-            name,
-            kind: FeatureKind::Category { field },
-        }),
-        1 => features.push(Feature {
-            name,
-            kind: FeatureKind::Number { field },
-        }),
-        2 => match walk.number("width", POSITIVE, problems) {
-            Some(width) => {
-                features.push(Feature {
-                    name: format!("{name}.bucket"),
-                    kind: FeatureKind::Bucket { field, width },
-                });
-            }
-            None => walk.missing("width", problems),
-        },
-        _ => {
-            let utc_offset_seconds = check::utc_offset(walk, problems);
-            for part in time_parts(walk, problems) {
-                let kind = FeatureKind::Time {
-                    field,
-                    part: part.1,
-                    utc_offset_seconds,
-                };
-                features.push(Feature {
-                    name: format!("{name}.{}", part.0),
-                    kind,
-                });
-            }
-        }
-    }
-    check::distinct_features(features, &span, problems);
-}
-
-fn time_parts(walk: &mut Walk, problems: &mut Problems) -> Vec<(&'static str, TimePart)> {
-    let words = [
-        ("minute", ("minute", TimePart::Minute)),
-        ("hour", ("hour", TimePart::Hour)),
-        ("weekday", ("weekday", TimePart::Weekday)),
-        ("day", ("day", TimePart::Day)),
-        ("month", ("month", TimePart::Month)),
-    ];
-    let path = walk.path("parts");
-    let parts = walk.texts("parts", problems);
-    if parts.is_empty() {
-        walk.missing("parts", problems);
-    }
-    parts
-        .iter()
-        .filter_map(|at| super::walk::one_of(&path, at.value, &at.span, &words, problems))
-        .collect()
 }
 
 fn decision(mut walk: Walk, label: LabelType, problems: &mut Problems) -> Decision {

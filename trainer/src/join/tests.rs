@@ -5,6 +5,7 @@ use super::*;
 const LAYOUT: Layout = Layout {
     slots: 1,
     numbers: 0,
+    crosses: 0,
 };
 const WAIT: i64 = 100;
 
@@ -37,10 +38,7 @@ impl Case {
     }
 
     fn label(&mut self, id: u32, time: i64) -> &mut Case {
-        let label = KnownLabel {
-            outcome: true,
-            time,
-        };
+        let label = KnownLabel { outcome: 1.0, time };
         self.join.label(EventId(id.into()), label, &mut self.pairs);
         self
     }
@@ -150,8 +148,8 @@ fn what_waits_is_restored_in_its_order() {
     case.event(1, 10).event(2, 20).event(3, 30).label(2, 21);
     case.label(7, 70).label(8, 80);
     let mut again = Case::new(3);
-    for (id, time, row) in case.join.waiting() {
-        again.join.restore_event(id, time, row);
+    for (id, time, row, foreseen) in case.join.waiting() {
+        again.join.restore_event(id, time, row, foreseen);
     }
     for (id, label) in case.join.early() {
         again.join.restore_label(id, label);

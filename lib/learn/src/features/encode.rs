@@ -22,7 +22,8 @@ pub(super) fn check(slot: &Slot, batch: &RecordBatch) -> Result<(), FeatureError
         }
         Source::Category { column, kind } => (*column, *kind),
         Source::Time { column, .. } => (*column, Kind::Plain(FieldType::Timestamp)),
-        Source::Cross { .. } => return Ok(()),
+        Source::Bag { column, .. } => (*column, Kind::Plain(FieldType::String)),
+        Source::Cross { .. } | Source::More => return Ok(()),
     };
     let found = (column < batch.num_columns()).then(|| batch.column(column).data_type());
     let fits = match kind {
@@ -98,6 +99,19 @@ pub(super) fn encode(space: &mut FeatureSpace, batch: &RecordBatch, rows: &mut R
                 fill(out, len, times.nulls(), space.missing, hash);
             }
             Source::Cross { parents } => cross(slot.namespace, parents, before, len, out),
+            Source::Bag { column, bag } => {
+                let texts = batch.column(*column).as_string::<i32>();
+                super::bag::fill(
+                    slot.namespace,
+                    texts,
+                    bag,
+                    *mask,
+                    &mut ids[at..],
+                    layout.slots,
+                );
+                continue;
+            }
+            Source::More => continue,
         }
         scatter(out, *mask, &mut ids[at..], *layout);
     }

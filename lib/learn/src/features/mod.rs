@@ -1,19 +1,21 @@
 //! The feature space of a contract: clean batches go in, rows of hashed ids and raw numbers come out.
 //!
 //! This is the one feature path: what is scored, learned from and watched for drift is made here, from the
-//! same bytes. Every feature gives exactly one slot of a row; a missing value is a value of its own. Numbers
+//! same bytes. Every feature gives exactly one slot of a row (a bag, as many as it may have parts); a missing value
+//! is a value of its own. Numbers
 //! stay raw: the learner standardises them. Nothing here looks at a sealed cell.
 
+mod bag;
 mod encode;
 mod hash;
 mod rows;
 
 use arrow_array::RecordBatch;
-use schemas::contract::{Contract, Feature, FeatureKind, FieldType, TimePart, Update};
+use schemas::contract::{Bag, Contract, Feature, FeatureKind, FieldType, TimePart, Update};
 use schemas::{ColumnRole, Columns};
 
 use self::hash::Namespace;
-pub use self::rows::{Layout, Row, Rows};
+pub use self::rows::{ABSENT, Layout, Row, Rows};
 
 /// Turns clean batches into rows.
 #[derive(Clone, Debug)]
@@ -55,6 +57,13 @@ enum Source {
         part: TimePart,
         offset_micros: i64,
     },
+    /// The first of the slots of a bag; those of its other parts follow.
+    Bag {
+        column: usize,
+        bag: Bag,
+    },
+    /// A further part of the bag before it.
+    More,
     Cross {
         parents: Vec<usize>,
     },
@@ -96,19 +105,34 @@ impl FeatureSpace {
         let kind = |at: &usize| &contract.features[*at].kind;
         let (numbers, categories): (Vec<usize>, Vec<usize>) = (0..contract.features.len())
             .partition(|at| matches!(kind(at), FeatureKind::Number { .. }));
-        let (crosses, categories): (Vec<usize>, Vec<usize>) = categories
-            .into_iter()
-            .partition(|at| matches!(kind(at), FeatureKind::Cross { .. }));
-        let order = [numbers.as_slice(), &categories, &crosses].concat();
-        let slots = order
-            .iter()
-            .map(|at| slot(contract, &columns, &contract.features[*at], &order))
-            .collect::<Result<Vec<_>, _>>()?;
+        let (others, categories): (Vec<usize>, Vec<usize>) =
+            categories.into_iter().partition(|at| {
+                matches!(
+                    kind(at),
+                    FeatureKind::Cross { .. } | FeatureKind::Bag { .. }
+                )
+            });
+        let alone = numbers.len() + categories.len();
+        let order = [numbers.as_slice(), &categories, &others].concat();
+        let mut slots = Vec::with_capacity(order.len());
+        for at in &order {
+            let first = slot(contract, &columns, &contract.features[*at], &order)?;
+            let more = match &first.source {
+                Source::Bag { bag, .. } => bag.most - 1,
+                _ => 0,
+            };
+            let further = Slot {
+                source: Source::More,
+                ..first.clone()
+            };
+            slots.push(first);
+            slots.extend(std::iter::repeat_n(further, more));
+        }
         Ok(FeatureSpace {
             layout: Layout {
                 slots: slots.len(),
                 numbers: numbers.len(),
-                crosses: crosses.len(),
+                crosses: slots.len() - alone,
             },
             mask: match contract.learner.update {
                 Update::Blend => u32::MAX,
@@ -217,6 +241,13 @@ fn slot(
             };
             let watched = !matches!(part, TimePart::Day | TimePart::Month);
             (source, format!("time/{name}/{offset}"), watched)
+        }
+        FeatureKind::Bag { field, bag } => {
+            let source = Source::Bag {
+                column: open(*field)?,
+                bag: bag.clone(),
+            };
+            (source, format!("bag/{name}"), false)
         }
         FeatureKind::Cross { features } => {
             let slot_of = |parent: &usize| order.iter().position(|at| at == parent);

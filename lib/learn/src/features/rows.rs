@@ -6,16 +6,20 @@
 
 use linfa::dataset::Records;
 
+/// The id of a slot that holds nothing: a bag has fewer parts than it may have.
+pub const ABSENT: u32 = u32::MAX;
+
 /// How many slots a row has.
 ///
-/// Slots of numbers come first, then those of categories, then those of crosses.
+/// Slots of numbers come first, then those of categories, then those of crosses and bags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Slots of a row: one per feature.
     pub slots: usize,
     /// How many of them, from the first, carry a number.
     pub numbers: usize,
-    /// How many of them, from the last, are crosses that the contract names.
+    /// How many of them, from the last, are crosses that the contract names, or parts of bags: what is crossed with
+    /// nothing.
     pub crosses: usize,
 }
 

@@ -1,10 +1,12 @@
 //! The linear model, for every loss and every kind of weight.
 
+use super::crosses::Pairs;
 use super::importance::invariant;
 use super::loss::{Target, is_number, limit, pull};
 use super::params::{CheckedParams, Rates};
 use super::prefetch::prefetch;
 use super::scaler::{Scale, Scaler};
+use super::usage::Usage;
 use super::weights::Weight;
 use super::{Label, NonFinite, Tested};
 use crate::features::{Layout, Row, Rows};
@@ -26,6 +28,9 @@ pub(crate) trait View {
     /// Tells the cache that a weight will be wanted.
     fn fetch(&self, id: u32);
 
+    /// Returns which pairs of slots are crosses of their own.
+    fn pairs(&self) -> Pairs;
+
     /// Returns what a slot adds to the log-odds.
     #[inline]
     fn part(&self, row: Row<'_>, slot: usize) -> f64 {
@@ -36,11 +41,25 @@ pub(crate) trait View {
         }
     }
 
+    /// Returns what a pair of slots adds to the score.
+    fn pair(&self, row: Row<'_>, slot: usize, with: usize) -> f64 {
+        let mut found = 0.0;
+        self.pairs().each(row, |one, other, id| {
+            if (one, other) == (slot, with) {
+                found = f64::from(self.weight(id));
+            }
+        });
+        found
+    }
+
     /// Returns the score: bias and parts, added in the order of the slots.
     #[inline]
     fn logit(&self, row: Row<'_>) -> f64 {
         let parts = (0..row.ids.len()).map(|slot| self.part(row, slot));
-        parts.fold(f64::from(self.bias()), |sum, part| sum + part)
+        let mut score = parts.fold(f64::from(self.bias()), |sum, part| sum + part);
+        self.pairs()
+            .each(row, |_, _, id| score += f64::from(self.weight(id)));
+        score
     }
 
     /// Calls with each row of a micro-batch, in order, and fetches the weights of the rows to come.
@@ -50,6 +69,10 @@ pub(crate) trait View {
         for (at, row) in rows.iter().enumerate() {
             let ahead = rows.ids().get((at + AHEAD) * slots..).unwrap_or_default();
             ahead.iter().take(slots).for_each(|id| self.fetch(*id));
+            if at + 1 < rows.len() {
+                self.pairs()
+                    .each(rows.row(at + 1), |_, _, id| self.fetch(id));
+            }
             call(row);
         }
     }
@@ -63,6 +86,8 @@ pub(crate) struct Linear<W> {
     pub bias: W,
     pub scalers: Vec<Scaler>,
     pub target: Target,
+    pub pairs: Pairs,
+    pub usage: Usage,
     /// Examples learned.
     pub examples: u64,
     /// One bit per weight.
@@ -89,6 +114,11 @@ impl<W: Weight> View for Linear<W> {
     fn fetch(&self, id: u32) {
         prefetch(&self.table, id);
     }
+
+    #[inline]
+    fn pairs(&self) -> Pairs {
+        self.pairs
+    }
 }
 
 impl<W: Weight> Linear<W> {
@@ -100,6 +130,8 @@ impl<W: Weight> Linear<W> {
             bias: W::default(),
             scalers: vec![Scaler::default(); layout.numbers],
             target: Target::new(params.loss),
+            pairs: Pairs::new(params.crosses, params.bits, layout),
+            usage: Usage::default(),
             examples: 0,
             moved: vec![0; weights.div_ceil(64)],
         }
@@ -151,6 +183,8 @@ impl<W: Weight> Linear<W> {
         for id in categories {
             self.step(*id, gradient, 1.0, rates);
         }
+        let pairs = self.pairs;
+        pairs.each(row, |_, _, id| self.step(id, gradient, 1.0, rates));
         self.bias.step(gradient, 1.0, rates);
     }
 
@@ -174,6 +208,10 @@ impl<W: Weight> Linear<W> {
                 pace += f64::from(weight.pace(gradient, value, rates)?);
             }
         }
+        self.pairs.each(row, |_, _, id| {
+            let own = self.table[id as usize].pace(gradient, 1.0, rates);
+            pace += own.map_or(0.0, f64::from);
+        });
         Some(pace)
     }
 
@@ -189,6 +227,10 @@ impl<W: Weight> Linear<W> {
         for (at, (row, label)) in rows.iter().zip(labels).enumerate() {
             let ahead = rows.ids().get((at + AHEAD) * slots..).unwrap_or_default();
             ahead.iter().take(slots).for_each(|id| self.fetch(*id));
+            if at + 1 < rows.len() {
+                self.pairs()
+                    .each(rows.row(at + 1), |_, _, id| self.fetch(id));
+            }
             tested.push(self.learn(row, label, rates)?.predicted);
         }
         Ok(())
@@ -197,6 +239,7 @@ impl<W: Weight> Linear<W> {
     #[inline]
     fn step(&mut self, id: u32, gradient: f32, value: f32, rates: &Rates) {
         if let Some(weight) = self.table.get_mut(id as usize) {
+            self.usage.met(*weight == W::default());
             weight.step(gradient, value, rates);
             self.moved[id as usize / 64] |= 1 << (id % 64);
         }

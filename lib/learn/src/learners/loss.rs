@@ -146,8 +146,11 @@ impl Target {
         outward(self.loss, self.scaler.scale, score)
     }
 
-    /// Returns what a prediction costs; finite whatever the label.
+    /// Returns what a prediction costs; finite whatever the label, and nothing if that is no number.
     pub fn cost(&self, predicted: f64, score: f64, label: f64) -> f64 {
+        if !label.is_finite() {
+            return 0.0;
+        }
         let error = predicted - label;
         let cost = match self.loss {
             Loss::Logistic | Loss::Softmax => log_loss(score, 0.5 <= label),

@@ -6,6 +6,7 @@
 //! ([`linfa::traits::FitWith`]) and the [`Learner`] predicts ([`linfa::traits::PredictInplace`]).
 
 mod blend;
+mod crosses;
 mod fit;
 mod importance;
 mod linear;
@@ -15,18 +16,22 @@ mod prefetch;
 mod scaler;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod weights;
 
 use schemas::contract::Update;
 
 pub use self::blend::Opinions;
 pub(crate) use self::blend::{Blend, BlendWeights, Coin, Entry, Part, Plan};
+pub(crate) use self::crosses::Pairs;
 pub use self::fit::LearnError;
 pub(crate) use self::linear::{Linear, View};
 pub(crate) use self::loss::{is_number, outward};
 pub use self::params::{CheckedParams, Params, ParamsError};
 pub(crate) use self::prefetch::prefetch;
 pub(crate) use self::scaler::{Scale, Scaler};
+pub use self::usage::Fill;
+pub(crate) use self::usage::Usage;
 pub(crate) use self::weights::{Adagrad, Ftrl, Normalised, Sgd, SingleCoin, Weight};
 use crate::features::{Layout, Row};
 
@@ -142,6 +147,17 @@ impl Learner {
     /// Returns the size of its tables in bytes: it is fixed when the learner is made.
     pub fn bytes(&self) -> usize {
         each!(&self.model, linear => linear.bytes(), blend => blend.bytes())
+    }
+
+    /// Returns how full its tables are, and how often something new came.
+    pub fn fill(&self) -> Fill {
+        each!(&self.model,
+            linear => linear.usage.fill(linear.table.len()),
+            blend => blend.usage.fill(blend.tables.features.len() + blend.tables.crosses.len()))
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        each!(&self.model, linear => linear.usage, blend => blend.usage)
     }
 
     /// Returns the probability of yes, or the number to expect; changes nothing.

@@ -1,5 +1,6 @@
 //! What a learner is told before it starts.
 
+use super::loss::is_number;
 use linfa::ParamGuard;
 use schemas::contract;
 use schemas::contract::{Crosses, Schedule, Update};
@@ -157,6 +158,11 @@ impl Params {
 }
 
 impl CheckedParams {
+    /// Says whether predictions are numbers in the label's unit, and no probabilities.
+    pub fn predicts_numbers(&self) -> bool {
+        is_number(self.loss)
+    }
+
     pub(crate) fn rates(&self) -> Rates {
         Rates {
             rate: self.rate as f32,

@@ -11,6 +11,12 @@ const VALUE_MAX: f64 = 1e100;
 /// Largest magnitude of a standardised value.
 const DEVIATIONS_MAX: f64 = 5.0;
 
+/// Values after which mean and deviation are known well enough to say what is far.
+const KNOWN_FROM: f64 = 16.0;
+
+/// How many standard deviations are far.
+const FAR: f64 = 100.0;
+
 /// What a number needs to be standardised.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Scale {
@@ -47,13 +53,24 @@ pub(crate) struct Scaler {
 }
 
 impl Scaler {
+    /// Brings a value that is far out of all proportion nearer, so that one does not blur all others for ever; if
+    /// the world has moved there, mean and deviation follow within a few values.
+    #[inline]
+    fn tame(&self, value: f64) -> f64 {
+        if self.count < KNOWN_FROM || self.scale.inverse == 0.0 {
+            return value;
+        }
+        let reach = FAR / self.scale.inverse;
+        value.clamp(self.scale.mean - reach, self.scale.mean + reach)
+    }
+
     /// Takes one more raw value into account.
     #[inline]
     pub fn observe(&mut self, raw: f64) {
         if !raw.is_finite() {
             return;
         }
-        let value = raw.clamp(-VALUE_MAX, VALUE_MAX);
+        let value = self.tame(raw.clamp(-VALUE_MAX, VALUE_MAX));
         self.count += 1.0;
         let before = value - self.scale.mean;
         self.scale.mean += before / self.count;
@@ -95,6 +112,17 @@ mod tests {
                 "{factor} {offset}: {scaled}"
             );
         }
+    }
+
+    #[test]
+    fn one_wild_value_does_not_blur_the_others() {
+        let mut values: Vec<f64> = (0..1000).map(|at| f64::from(at % 10)).collect();
+        values[500] = 1e300;
+        assert!(scaler(&values).scale.apply(9.0) > 0.3);
+        let moved: Vec<f64> = (0..2000)
+            .map(|at| f64::from(at % 10) + if at < 100 { 0.0 } else { 1e6 })
+            .collect();
+        assert!((scaler(&moved).scale.mean - 1e6).abs() < 2e5);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use linfa::ParamGuard;
 use linfa::traits::FitWith;
-use schemas::contract::{Crosses, Schedule};
+use schemas::contract::{Crosses, Loss, Schedule};
 
 use super::*;
 use crate::checks;
@@ -62,6 +62,44 @@ fn the_blend_keeps_every_learner_promise() {
     for crosses in [Crosses::Auto, Crosses::None] {
         let params = Params::new(Update::Blend).bits(10).crosses(crosses);
         checks::run_all(params.check().unwrap());
+    }
+}
+
+const NUMBERS: [Loss; 6] = [
+    Loss::Squared,
+    Loss::Absolute,
+    Loss::Quantile(0.8),
+    Loss::Huber(1.0),
+    Loss::Poisson,
+    Loss::Hinge,
+];
+
+#[test]
+fn the_blend_keeps_every_promise_of_every_loss() {
+    for loss in NUMBERS {
+        checks::run_all(
+            Params::new(Update::Blend)
+                .bits(10)
+                .loss(loss)
+                .check()
+                .unwrap(),
+        );
+    }
+}
+
+#[test]
+fn every_update_keeps_every_promise_of_every_loss() {
+    let sgd = Params::new(Update::Sgd).schedule(Schedule::Root).rate(1.0);
+    let others = [
+        Update::Adagrad,
+        Update::Ftrl,
+        Update::Normalised,
+        Update::Coin,
+    ];
+    for params in others.map(Params::new).into_iter().chain([sgd]) {
+        for loss in NUMBERS {
+            checks::run_all(params.bits(10).loss(loss).check().unwrap());
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::blend::Coin;
 use super::params::Rates;
 
 /// A weight and what its optimiser remembers of it.
-pub(crate) trait Weight: Copy + Default + Send + Sync + 'static {
+pub(crate) trait Weight: Copy + Default + PartialEq + Send + Sync + 'static {
     /// Names of the optimiser's state, as tensors of a snapshot.
     const STATE: &'static [&'static str];
 

@@ -4,6 +4,7 @@
 //! the last labels, and by stretches of the stream's own time. Memory is bounded, every figure comes from sums
 //! that merge, and AUC carries the bound of its error.
 
+mod errors;
 mod quality;
 mod summary;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 
 use schemas::model::Prequential;
 
+pub use self::errors::{ErrorSummary, Errors};
 pub use self::quality::Quality;
 use self::quality::Tested;
 pub use self::summary::{Auc, CalibrationGroup, Summary};

@@ -8,6 +8,7 @@ mod lines;
 mod reasons;
 mod served;
 mod snapshot;
+mod tensors;
 #[cfg(test)]
 mod tests;
 

@@ -36,13 +36,27 @@ pub(super) fn linear(model: &impl View, row: Row<'_>) -> (f64, [Option<Reason>; 
         score += contribution;
         insert(&mut strongest, key(contribution, slot));
     }
+    // Places of pairs: behind all slots, the first slot of the pair in the higher half.
+    model.pairs().each(row, |slot, with, id| {
+        let contribution = f64::from(model.weight(id));
+        score += contribution;
+        insert(&mut strongest, key(contribution, (slot + 1) << 16 | with));
+    });
     let reason = |key: u64| {
-        let slot = !(key as u32) as usize;
+        let place = !(key as u32) as usize;
         let known = 0 < key >> 32;
-        known.then(|| Reason {
-            slot,
-            with: None,
-            contribution: model.part(row, slot),
+        let (first, second) = (place >> 16, place & 0xFFFF);
+        known.then(|| match first {
+            0 => Reason {
+                slot: second,
+                with: None,
+                contribution: model.part(row, second),
+            },
+            _ => Reason {
+                slot: first - 1,
+                with: Some(second),
+                contribution: model.pair(row, first - 1, second),
+            },
         })
     };
     (score, strongest.map(reason))

@@ -8,7 +8,7 @@ use schemas::{Contract, Digest, ModelVersion};
 use super::reasons::{Ledger, Reason, Scored, linear};
 use super::{Lineage, Snapshot};
 use crate::features::{Layout, Row, Rows};
-use crate::learners::{BlendWeights, Plan, Scale, View, is_number, outward, prefetch};
+use crate::learners::{BlendWeights, Pairs, Plan, Scale, View, is_number, outward, prefetch};
 
 /// A model that predicts and does not learn.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +34,7 @@ pub(super) struct LinearWeights {
     pub scales: Vec<Scale>,
     /// Mean and deviation of a label that is a number.
     pub target: Scale,
+    pub pairs: Pairs,
 }
 
 /// What became of an update.
@@ -103,6 +104,7 @@ impl ServedModel {
                 bias: 0.0,
                 scales: vec![Scale::default(); layout.numbers],
                 target: Scale::default(),
+                pairs: Pairs::new(learner.crosses, learner.bits, layout),
             }),
         };
         ServedModel {
@@ -202,9 +204,16 @@ impl ServedModel {
                     with: None,
                     contribution: model.part(row, slot),
                 };
-                let parts = (0..row.ids.len()).map(part);
-                let told = parts.filter(|reason| reason.contribution != 0.0);
-                (f64::from(model.bias), told.collect())
+                let mut parts: Vec<Reason> = (0..row.ids.len()).map(part).collect();
+                model.pairs.each(row, |slot, with, id| {
+                    parts.push(Reason {
+                        slot,
+                        with: Some(with),
+                        contribution: f64::from(model.weight(id)),
+                    });
+                });
+                parts.retain(|reason| reason.contribution != 0.0);
+                (f64::from(model.bias), parts)
             }
             Kind::Blend(blend) => {
                 let mut ledger = Ledger::default();
@@ -321,6 +330,11 @@ impl View for LinearWeights {
     #[inline]
     fn fetch(&self, id: u32) {
         prefetch(&self.weights, id);
+    }
+
+    #[inline]
+    fn pairs(&self) -> Pairs {
+        self.pairs
     }
 }
 

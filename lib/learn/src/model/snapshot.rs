@@ -18,11 +18,12 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::lines;
 use super::served::{Kind, LinearWeights};
+use super::tensors::{self, Tensor};
 use super::{Lineage, ServedModel};
 use crate::features::Layout;
 use crate::learners::{
     Adagrad, Blend, BlendWeights, CheckedParams, Coin, Entry, Ftrl, Learner, Linear, Model,
-    Normalised, Scale, Scaler, Sgd, SingleCoin, Weight, each, is_number,
+    Normalised, Pairs, Scale, Scaler, Sgd, SingleCoin, Usage, Weight, each, is_number,
 };
 
 /// Name of the metadata's one entry.
@@ -68,20 +69,12 @@ pub enum SnapshotError {
     Checksum,
 }
 
-/// A tensor to be written.
-struct Tensor {
-    name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
 impl Snapshot {
     /// Returns the bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut tensors = each!(&self.learner.model,
-            linear => tensors(linear),
-            blend => blend_tensors(blend));
+            linear => tensors::of_linear(linear),
+            blend => tensors::of_blend(blend));
         for (name, bytes) in &self.sections {
             let name = format!("{SECTION}{name}");
             tensors.push(Tensor {
@@ -120,9 +113,10 @@ impl Snapshot {
         } = self.learner.layout();
         let params = lines::write(&self.learner.params);
         let examples = self.learner.examples();
+        let Usage { met, new } = self.learner.usage();
         format!(
             "format={FORMAT}\nversion={version}\ndigest={digest}\ncontract={contract}\nslots={slots}\n\
-             numbers={numbers}\ncrossed={crosses}\n{params}examples={examples}\nchecksum={checksum:032x}"
+             numbers={numbers}\ncrossed={crosses}\n{params}examples={examples}\nmet={met}\nnew={new}\nchecksum={checksum:032x}"
         )
     }
 
@@ -169,79 +163,6 @@ impl Snapshot {
             kind,
         })
     }
-}
-
-fn floats(name: &str, values: impl Iterator<Item = f32>) -> Tensor {
-    let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
-    Tensor {
-        name: name.to_owned(),
-        dtype: Dtype::F32,
-        shape: vec![bytes.len() / 4],
-        bytes,
-    }
-}
-
-fn doubles(name: &str, values: impl Iterator<Item = f64>) -> Tensor {
-    let bytes: Vec<u8> = values.flat_map(f64::to_le_bytes).collect();
-    Tensor {
-        name: name.to_owned(),
-        dtype: Dtype::F64,
-        shape: vec![bytes.len() / 8],
-        bytes,
-    }
-}
-
-fn words(name: &str, values: &[u64]) -> Tensor {
-    Tensor {
-        name: name.to_owned(),
-        dtype: Dtype::U64,
-        shape: vec![values.len()],
-        bytes: values.iter().flat_map(|word| word.to_le_bytes()).collect(),
-    }
-}
-
-fn tensors<W: Weight>(linear: &Linear<W>) -> Vec<Tensor> {
-    let bias = std::iter::once(linear.bias.weight());
-    let bias = bias.chain((0..W::STATE.len()).map(|part| linear.bias.state(part)));
-    let labels = is_number(linear.target.loss).then_some(&linear.target.scaler);
-    let scalers = linear.scalers.iter().chain(labels).flat_map(|scaler| {
-        let Scaler {
-            count,
-            squares,
-            scale: Scale { mean, inverse },
-        } = *scaler;
-        [count, squares, mean, inverse]
-    });
-    let mut tensors = vec![
-        floats("weights", linear.table.iter().map(W::weight)),
-        floats("bias", bias),
-        doubles("scalers", scalers),
-        words("moved", &linear.moved),
-    ];
-    for (part, name) in W::STATE.iter().enumerate() {
-        tensors.push(floats(
-            name,
-            linear.table.iter().map(|weight| weight.state(part)),
-        ));
-    }
-    tensors
-}
-
-fn blend_tensors(blend: &Blend) -> Vec<Tensor> {
-    let tables = &blend.tables;
-    vec![
-        floats(
-            "features",
-            tables.features.iter().flat_map(|entry| entry.to_array()),
-        ),
-        floats(
-            "crosses",
-            tables.crosses.iter().flat_map(|coin| coin.to_array()),
-        ),
-        doubles("state", blend.state().into_iter()),
-        words("moved", &tables.moved_features),
-        words("moved_crosses", &tables.moved_crosses),
-    ]
 }
 
 /// XXH3-128 of names and bytes, in the order of the names.
@@ -331,6 +252,18 @@ impl<'a> Object<'a> {
         params
             .check()
             .map_err(|problem| broken(&problem.to_string()))
+    }
+
+    /// Returns how the tables were used, which the first snapshots did not say.
+    fn usage(&self) -> Result<Usage, SnapshotError> {
+        let count = |key: &str| match self.lines.get(key) {
+            Some(count) => count.parse().map_err(|_| broken(key)),
+            None => Ok(0),
+        };
+        Ok(Usage {
+            met: count("met")?,
+            new: count("new")?,
+        })
     }
 
     fn layout(&self) -> Result<Layout, SnapshotError> {
@@ -431,6 +364,7 @@ impl<'a> Object<'a> {
             bias: *bias.first().ok_or_else(|| broken("bias"))?,
             scales: scalers.into_iter().map(|scaler| scaler.scale).collect(),
             target: label.scale,
+            pairs: Pairs::new(params.crosses, params.bits, layout),
         })
     }
 
@@ -449,6 +383,7 @@ impl<'a> Object<'a> {
         tables.moved_features = self.words("moved", tables.moved_features.len())?;
         tables.moved_crosses = self.words("moved_crosses", tables.moved_crosses.len())?;
         blend.examples = self.parse("examples")?;
+        blend.usage = self.usage()?;
         let state = self.doubles("state")?;
         blend.restore(&state).ok_or_else(|| broken("state"))?;
         Ok(blend)
@@ -469,6 +404,7 @@ impl<'a> Object<'a> {
         linear.moved = self.words("moved", linear.moved.len())?;
         (linear.scalers, linear.target.scaler) = self.scalers(params, layout)?;
         linear.examples = self.parse("examples")?;
+        linear.usage = self.usage()?;
         linear.bias = W::restore(bias[0], &bias[1..]);
         let mut state = vec![0.0; states.len()];
         for (at, (entry, weight)) in linear.table.iter_mut().zip(&weights).enumerate() {

@@ -270,8 +270,13 @@ fn published() -> Snapshot {
 fn every_published_snapshot_still_reads_and_learning_gives_its_bits() {
     let bytes = include_bytes!("../../fixtures/snapshot-1.safetensors");
     let read = Snapshot::from_bytes(bytes).unwrap();
+    let mut published = published();
+    // The first snapshots did not say how tables were used.
+    if let crate::learners::Model::Ftrl(linear) = &mut published.learner.model {
+        linear.usage = Default::default();
+    }
     assert!(
-        read == published(),
+        read == published,
         "the same examples no longer give the same bits"
     );
     let probability = read.learner.predict_row(Row {

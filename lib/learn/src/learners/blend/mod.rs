@@ -20,13 +20,14 @@ mod tables;
 use schemas::contract::{Crosses, Loss};
 
 use self::bins::FirstValues;
-pub(crate) use self::plan::{Lens, Plan};
+pub(crate) use self::plan::{Lens, Plan, mix};
 pub(crate) use self::served::BlendWeights;
 use self::stack::Stack;
 pub(crate) use self::tables::{Coin, Entry};
 use self::tables::{FACTORS, Priors, Tables, Weights};
 use super::loss::{Pull, Target, limit, pull, settle};
 use super::scaler::Scaler;
+use super::usage::Usage;
 use super::{CheckedParams, Label, NonFinite, Tested};
 use crate::features::{Layout, Row, Rows};
 
@@ -66,6 +67,7 @@ pub(crate) struct Blend {
     pub first_values: Vec<FirstValues>,
     /// How much each slot has moved the steady expert's score, until slots are chosen.
     pub useful: Vec<f64>,
+    pub usage: Usage,
     pub examples: u64,
     priors: Priors,
 }
@@ -98,6 +100,7 @@ impl Blend {
             scalers: vec![Scaler::default(); layout.numbers],
             first_values: vec![FirstValues::default(); layout.numbers],
             useful: vec![0.0; layout.slots],
+            usage: Usage::default(),
             examples: 0,
             priors,
         }
@@ -201,6 +204,7 @@ impl Blend {
         for (id, value) in plan.ids.iter().zip(&plan.values) {
             let entry = &mut self.tables.features[*id as usize];
             let square = value * value;
+            self.usage.met(entry.coin.largest == 0.0);
             entry.steady =
                 entry
                     .steady
@@ -225,7 +229,8 @@ impl Blend {
                 (entry.factors[at], entry.variances[at]) = (belief.mean, belief.variance);
             }
         }
-        self.tables.bet(&plan.crossed, bet);
+        self.usage.met += plan.crossed.len() as u64;
+        self.usage.new += self.tables.bet(&plan.crossed, bet);
     }
 
     /// Returns the variance of the scores of steady, nimble and factors.
@@ -393,10 +398,10 @@ pub(crate) fn explain(
     let mut crossed = plan.crossed.iter();
     let categories = plan.plain..plan.ids.len();
     let slots = &plan.slots[plan.plain - 1..];
-    let mut crossing = plan.crossing.iter().map(|(_, slot)| *slot).peekable();
+    let mut crossing = plan.crossing_slots.iter().peekable();
     let crossable: Vec<bool> = slots
         .iter()
-        .map(|slot| crossing.next_if_eq(slot).is_some())
+        .map(|slot| crossing.next_if_eq(&slot).is_some())
         .collect();
     for one in 0..slots.len() {
         let [_, _, _, mine @ ..] = weights.parts(plan.ids[categories.start + one]);

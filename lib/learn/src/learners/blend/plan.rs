@@ -4,7 +4,8 @@
 //! one feature each, and pairs of them are crosses, whose ids are hashed here on the fly and stored nowhere.
 
 use super::bins::Edges;
-use crate::features::{Layout, Row};
+use crate::features::{ABSENT, Layout, Row};
+use crate::learners::crosses::{cross, part};
 use crate::learners::scaler::Scale;
 
 /// Up to so many slots every pair of them is a cross.
@@ -40,8 +41,9 @@ pub(crate) struct Plan {
     pub plain: usize,
     /// Whole hashes of the categories.
     hashes: Vec<u32>,
-    /// Hashes and slots of those that are crossed.
-    pub crossing: Vec<(u32, u16)>,
+    /// Hashes of those that are crossed, mixed once more, and their slots.
+    crossing: Vec<u32>,
+    pub crossing_slots: Vec<u16>,
     /// Crosses: of the first with all behind it, and so on.
     pub crossed: Vec<u32>,
 }
@@ -78,6 +80,7 @@ impl Plan {
         self.slots.clear();
         self.hashes.clear();
         self.crossing.clear();
+        self.crossing_slots.clear();
         self.ids.push(lens.bias());
         for (slot, (id, raw)) in row.ids.iter().zip(row.numbers).enumerate() {
             if raw.is_finite() {
@@ -94,7 +97,9 @@ impl Plan {
             }
         }
         for (slot, id) in row.ids.iter().enumerate().skip(row.numbers.len()) {
-            self.category(lens, slot, *id);
+            if *id != ABSENT {
+                self.category(lens, slot, *id);
+            }
         }
         self.ids
             .extend(self.hashes.iter().map(|hash| hash & lens.mask));
@@ -117,7 +122,8 @@ impl Plan {
         self.hashes.push(hash);
         self.slots.push(slot as u16);
         if lens.crossable[slot] {
-            self.crossing.push((hash, slot as u16));
+            self.crossing.push(part(hash));
+            self.crossing_slots.push(slot as u16);
         }
     }
 
@@ -127,10 +133,10 @@ impl Plan {
         let Some(mask) = lens.crossed_mask else {
             return;
         };
-        for (at, (first, _)) in self.crossing.iter().enumerate() {
+        for (at, first) in self.crossing.iter().enumerate() {
             let others = self.crossing[at + 1..].iter();
             self.crossed
-                .extend(others.map(|(second, _)| cross(*first, *second) & mask));
+                .extend(others.map(|second| cross(*first, *second) & mask));
         }
     }
 }
@@ -144,12 +150,6 @@ pub(crate) fn mix(first: u32, second: u32) -> u32 {
     let pair = (u64::from(first) << 32 | u64::from(second)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let folded = (pair ^ (pair >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     (folded >> 32) as u32
-}
-
-/// Hashes a cross: the same whichever feature comes first.
-#[inline]
-fn cross(one: u32, other: u32) -> u32 {
-    mix(one.min(other), one.max(other))
 }
 
 #[cfg(test)]

@@ -276,24 +276,31 @@ impl Tables {
         }
     }
 
-    /// Lets every cross bet on one negative gradient.
+    /// Lets every cross bet on one negative gradient; returns how many had never been seen.
     #[inline]
-    pub fn bet(&mut self, ids: &[u32], gradient: f32) {
+    pub fn bet(&mut self, ids: &[u32], gradient: f32) -> u64 {
+        let mut new = 0;
         let (chunks, rest) = ids.as_chunks::<LANES>();
         for chunk in chunks {
             let before = gather(&self.crosses, chunk);
             let after = before.map(|coin| coin.bet(gradient));
+            new += before
+                .iter()
+                .map(|coin| u64::from(coin.largest == 0.0))
+                .sum::<u64>();
             for (id, coin) in chunk.iter().zip(after) {
                 self.crosses[*id as usize] = coin;
             }
         }
         for id in rest {
             let coin = &mut self.crosses[*id as usize];
+            new += u64::from(coin.largest == 0.0);
             *coin = coin.bet(gradient);
         }
         for id in ids {
             self.moved_crosses[*id as usize / 64] |= 1 << (id % 64);
         }
+        new
     }
 }
 
