@@ -217,15 +217,16 @@ impl Source {
         let array = batch
             .column_by_name(name)
             .ok_or_else(|| anyhow!("{file}: no column `{name}`"))?;
+        let field = self
+            .contract
+            .field_index(name)
+            .map(|at| self.contract.fields[at].kind);
         if !typed {
-            let field = self
-                .contract
-                .field_index(name)
-                .map(|at| self.contract.fields[at].kind);
             return Ok(Cell::untyped(array, field));
         }
         Cell::typed(array)
             .with_context(|| format!("{file}, after row {}: column `{name}` does not fit", self.next_row))?
+            .map(|cell| cell.for_field(field))
             .ok_or_else(|| {
                 let kind = array.data_type();
                 anyhow!("{file}: column `{name}` is a {kind}, which has no plain JSON form; leave it out or flatten it")
