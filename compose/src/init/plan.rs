@@ -49,7 +49,9 @@ pub fn plan<'a>(sample: &'a Sample, keys: &Keys) -> Plans<'a> {
             continue;
         }
         let (role, why) = if here == id {
-            (Role::Id, "names the event".to_owned())
+            let open = "; it looks personal, but an id is never sealed: better give events another";
+            let open = personal(column).map_or("", |_| open);
+            (Role::Id, format!("names the event{open}"))
         } else if here == time {
             (Role::Time, "when the event happened".to_owned())
         } else if let Some(why) = personal(column) {
