@@ -266,6 +266,10 @@ fn label(out: &mut String, sample: &Sample, keys: &Keys, id: &str) {
         out,
         "{event:<32} # field of a label message that has the event's id"
     );
+    label_time(out, sample, keys);
+}
+
+fn label_time(out: &mut String, sample: &Sample, keys: &Keys) {
     let (time, why) = match &keys.label_time {
         Some(guess) => (sample.columns[guess.place].name.clone(), guess.why.as_str()),
         None => (
