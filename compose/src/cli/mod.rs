@@ -4,6 +4,7 @@ mod broker;
 mod check;
 mod demo;
 mod evaluate;
+mod init;
 mod prepare;
 mod produce;
 mod tail;
@@ -31,6 +32,7 @@ const ABOUT: &str = "Raw events in; clean, sealed, landed, learned from and scor
 const TOUR: &str = "\
 Start here:
   thalweg demo                         a year of real flights through everything, on this machine
+  thalweg init events.parquet          drafts a contract from your own data
   thalweg check stream.toml            what is wrong with a contract, all at once
   thalweg evaluate events.parquet --contract stream.toml
                                        how well the label can be predicted, without Kafka
@@ -51,6 +53,8 @@ struct Cli {
 enum Command {
     /// Play a year of real flights through everything, on this machine
     Demo(demo::Args),
+    /// Draft a contract from a file of your own data
+    Init(init::Args),
     /// Run the four workers, on an embedded broker or on any Kafka
     Up(up::Args),
     /// Play a file of events as a stream onto Kafka
@@ -101,6 +105,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Demo(args) => demo::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Up(args) => up::run(&args),
         Command::Produce(args) => produce::run(&args),
         Command::Ingest(args) => Ok(ingest::run(&args)),

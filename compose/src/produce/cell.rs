@@ -69,6 +69,17 @@ impl Cell {
         Ok(Some(cell))
     }
 
+    /// Takes whole numbers as text where the contract has a string, such as an id.
+    pub(crate) fn for_field(self, kind: Option<FieldType>) -> Cell {
+        match (self, kind) {
+            (Cell::Int(numbers), Some(FieldType::String)) => {
+                let text = |number: Option<i64>| number.map(|number| number.to_string());
+                Cell::Text(numbers.iter().map(text).collect())
+            }
+            (cell, _) => cell,
+        }
+    }
+
     /// Takes a column of text of which the contract may know more.
     pub(crate) fn untyped(array: &ArrayRef, kind: Option<FieldType>) -> Cell {
         Cell::Untyped(array.as_string::<i32>().clone(), kind)
@@ -233,6 +244,12 @@ mod tests {
             &typed(TimestampSecondArray::from(vec![0])),
             &["\"1970-01-01T00:00:00Z\""],
         );
+        let ids = || typed(Int8Array::from(vec![Some(7), None]));
+        check(
+            &ids().for_field(Some(FieldType::String)),
+            &["\"7\"", "null"],
+        );
+        check(&ids().for_field(Some(FieldType::Int64)), &["7", "null"]);
         let too_large: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX]));
         assert!(Cell::typed(&too_large).is_err());
         let nested: ArrayRef = Arc::new(arrow_array::StructArray::new_empty_fields(1, None));

@@ -12,7 +12,6 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::file::reader::ChunkReader;
 use schemas::Contract;
-use schemas::contract::FieldType;
 
 use super::cell::Cell;
 use super::render;
@@ -224,21 +223,16 @@ impl Source {
         let array = batch
             .column_by_name(name)
             .ok_or_else(|| anyhow!("{file}: no column `{name}`"))?;
-        let kind = self
+        let field = self
             .contract
             .field_index(name)
             .map(|at| self.contract.fields[at].kind);
         if !typed {
-            return Ok(Cell::untyped(array, kind));
+            return Ok(Cell::untyped(array, field));
         }
-        // Whole numbers often name something; a contract that calls them texts gets texts.
-        let texts = kind == Some(FieldType::String) && array.data_type().is_integer();
-        let array = &match texts {
-            true => arrow_cast::cast(array, &DataType::Utf8)?,
-            false => array.clone(),
-        };
         Cell::typed(array)
             .with_context(|| format!("{file}, after row {}: column `{name}` does not fit", self.next_row))?
+            .map(|cell| cell.for_field(field))
             .ok_or_else(|| {
                 let kind = array.data_type();
                 anyhow!("{file}: column `{name}` is a {kind}, which has no plain JSON form; leave it out or flatten it")
