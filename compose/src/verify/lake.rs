@@ -148,3 +148,101 @@ fn column(batch: &RecordBatch, name: &str, kind: &DataType) -> Result<ArrayRef> 
     }
     Ok(arrow_cast::cast(column, kind)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{Int32Array, Int64Array, StringArray};
+    use parquet::arrow::ArrowWriter;
+
+    use super::super::accounts::{Begin, Rows};
+    use super::*;
+
+    const RAW: TopicId = TopicId([7; 16]);
+
+    /// Writes a file of rows of partition 0, of this raw topic and of one that is no more.
+    fn write(path: &Path, offsets: &[i64]) {
+        let both = [RAW, TopicId([8; 16])];
+        let topics: Vec<String> = both
+            .iter()
+            .flat_map(|topic| offsets.iter().map(move |_| topic.to_string()))
+            .collect();
+        let columns: [(&str, ArrayRef); 3] = [
+            (SOURCE_TOPIC_ID, Arc::new(StringArray::from(topics))),
+            (
+                SOURCE_PARTITION,
+                Arc::new(Int32Array::from(vec![0; 2 * offsets.len()])),
+            ),
+            (
+                system::SOURCE_OFFSET,
+                Arc::new(Int64Array::from([offsets, offsets].concat())),
+            ),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let file = File::create(path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+
+    /// Audits a lake of offsets 0 to 3, claimed up to 3, with one file as `added` says.
+    fn audit(added: &str, landed: &[i64]) -> Ledger {
+        let lake = tempfile::tempdir().unwrap();
+        let log = lake.path().join("flights/_delta_log");
+        std::fs::create_dir_all(&log).unwrap();
+        write(&lake.path().join("flights/a.parquet"), landed);
+        let claim = format!("{{\"txn\":{{\"appId\":\"thalweg-sink/{RAW}/0\",\"version\":3}}}}");
+        let commit = format!("{{\"add\":{added}}}\n{claim}\n");
+        std::fs::write(log.join(format!("{:020}.json", 0)), commit).unwrap();
+        let mut account = Account::open(Begin {
+            partition: 0,
+            raw: 0..4,
+            compacted: false,
+            clean_cut: false,
+            dead_cut: false,
+            scores_cut: false,
+            complete: false,
+        });
+        (0..4).for_each(|offset| account.raw(offset));
+        let rows = Rows {
+            offsets: &[0, 1, 2, 3],
+            tags: &[],
+        };
+        account.batch(0, 3, Some(rows));
+        account.settle();
+        let mut accounts = BTreeMap::from([(0, account)]);
+        let table = Table::open(lake.path(), "flights").unwrap();
+        let mut ledger = table.tell(RAW, &mut accounts, Progress(&|_| {}));
+        for mut account in accounts.into_values() {
+            account.settle_lake();
+            ledger.merge(account.close());
+        }
+        ledger
+    }
+
+    #[test]
+    fn rows_are_those_of_the_files_that_commits_name() {
+        let ledger = audit("{\"path\":\"a.parquet\"}", &[2, 0, 1, 3]);
+        assert!(ledger.holds(), "{ledger:?}");
+        assert_eq!(ledger.tally(Promise::Lake).looked_at, 4);
+        let ledger = audit("{\"path\":\"a.parquet\"}", &[0, 3]);
+        let lost = ledger.firsts(Promise::Lake).next().unwrap();
+        assert_eq!((lost.offset, ledger.broken(Promise::Lake)), (Some(1), 2));
+    }
+
+    #[test]
+    fn files_are_what_commits_claim() {
+        let check = |added: &str, right: &str| {
+            let ledger = audit(added, &[0, 1, 2, 3]);
+            let found = ledger.firsts(Promise::Commits).next().unwrap();
+            assert!(found.what.contains(right), "{}", found.what);
+        };
+        check("{\"path\":\"b.parquet\"}", "b.parquet: a commit names it");
+        check("{\"path\":\"a.parquet\",\"size\":5}", "its commit claims 5");
+        check(
+            "{\"path\":\"a.parquet\",\"stats\":\"{\\\"numRecords\\\":9}\"}",
+            "it has 8 rows, its commit claims 9",
+        );
+    }
+}
