@@ -3,7 +3,7 @@
 //! [`cli`] is the command line; [`init`] drafts a contract from a file; [`produce`] plays a file as a stream;
 //! [`pipeline`] runs the workers, which [`supervise`] looks after; [`tail`] reads what they write;
 //! [`demo`] does all of it with real flights, and [`report`] writes what came of it. [`evaluate`] tries learners on a
-//! file, without Kafka.
+//! file, without Kafka. [`verify`] proves from topics and lake that nothing was lost or doubled.
 
 pub mod cli;
 pub mod demo;
@@ -16,3 +16,4 @@ pub mod supervise;
 pub mod tail;
 pub mod text;
 pub mod topics;
+pub mod verify;

@@ -179,6 +179,26 @@ impl Sandbox {
         })
     }
 
+    /// Runs `thalweg verify --complete` on the topics, the lake and the checkpoints; returns its exit code and report.
+    ///
+    /// # Errors
+    /// A program that does not run, or says something else than a report.
+    pub fn verify(&self) -> Result<(i32, serde_json::Value)> {
+        let output = Command::new(thalweg()?)
+            .args(["verify", "--complete", "--json", "--contract"])
+            .arg(flights().join("stream.toml"))
+            .args(["--brokers", &self.brokers, "--lake"])
+            .arg(self.folder().join("lake"))
+            .arg("--checkpoints")
+            .arg(self.folder().join("checkpoints"))
+            .stderr(Stdio::inherit())
+            .output()?;
+        let code = output.status.code().context("a signal ended verify")?;
+        let report = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("verify ended with {code} and no report"))?;
+        Ok((code, report))
+    }
+
     /// Ends a program of the pipeline as a crash would; the launcher starts it anew.
     ///
     /// # Errors

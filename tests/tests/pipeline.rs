@@ -1,12 +1,16 @@
 //! The whole path, on the embedded broker and on real Apache Kafka: nothing lost, nothing doubled, nothing readable, also through crashes.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use schemas::clean::{CleanDecoder, CleanHeader};
-use schemas::dead::DeadHeader;
+use schemas::dead::{self, DeadHeader};
 use schemas::score::Score;
 use schemas::topics::Topics;
 use schemas::{ColumnRole, Columns, Contract};
@@ -239,6 +243,30 @@ fn check_learned(sandbox: &Sandbox, audit: &Audit, since_start: bool) -> Result<
     Ok(())
 }
 
+/// Lets the verifier of users prove what the audit has found.
+fn verify(sandbox: &Sandbox, audit: &Audit) -> Result<()> {
+    let (code, report) = sandbox.verify()?;
+    ensure!(code == 0 && report["holds"] == true, "{code}: {report:#}");
+    let promises = &report["promises"];
+    for (promise, count) in [
+        ("conservation", audit.raw.len()),
+        ("lake", audit.clean.len()),
+        ("scores", audit.scores.len()),
+    ] {
+        ensure!(
+            promises[promise]["looked_at"] == count,
+            "{count} {promise}: {report:#}"
+        );
+    }
+    for promise in ["coverage", "commits"] {
+        ensure!(
+            promises[promise]["looked_at"].as_u64() != Some(0),
+            "no {promise}: {report:#}"
+        );
+    }
+    Ok(())
+}
+
 /// Runs each of these on both brokers.
 macro_rules! on_both_brokers {
     ($($test:ident),* $(,)?) => {
@@ -276,6 +304,7 @@ fn every_record_ends_in_exactly_one_place(sandbox: Sandbox) -> Result<()> {
         audit.dead.len()
     );
     check_learned(&sandbox, &audit, true)?;
+    verify(&sandbox, &audit)?;
     nothing_is_readable(&sandbox, &audit)?;
     sandbox.stop()?;
     Ok(())
@@ -301,6 +330,7 @@ fn a_crash_of_any_worker_neither_loses_nor_doubles(sandbox: Sandbox) -> Result<(
     let audit = Audit::of(&sandbox, produced)?;
     audit.check(produced)?;
     check_learned(&sandbox, &audit, false)?;
+    verify(&sandbox, &audit)?;
     sandbox.stop()?;
     Ok(())
 }
@@ -318,6 +348,65 @@ fn a_crash_of_the_broker_loses_no_acknowledged_record(mut sandbox: Sandbox) -> R
     ensure!(produced.raw == 20_000, "{produced:?}");
     Audit::of(&sandbox, produced)?.check(produced)?;
     sandbox.stop()?;
+    Ok(())
+}
+
+#[test]
+fn the_verifier_names_the_offset_of_a_forged_dead_letter() -> Result<()> {
+    let sandbox = Sandbox::start()?;
+    let producer = sandbox.produce(&[
+        "--speed", "max", "--events", "2000", "--dirt", "0.02", "--seed", "11",
+    ])?;
+    let produced = sandbox.produced(producer)?;
+    let audit = Audit::of(&sandbox, produced)?;
+    verify(&sandbox, &audit)?;
+    let ((partition, offset), _) = audit.clean.get(audit.clean.len() / 2).context("an event")?;
+    let dead = Topics::of("flights").dead;
+    let letters = log::read(&sandbox.brokers, &dead)?;
+    let letter = letters.first().context("dirt is refused")?;
+    forge(&sandbox.brokers, &dead, letter, (*partition, *offset))?;
+    let (code, report) = sandbox.verify()?;
+    let conservation = &report["promises"]["conservation"];
+    ensure!(code == 1 && report["holds"] == false, "{code}: {report:#}");
+    ensure!(conservation["broken"] == 1, "{report:#}");
+    ensure!(
+        conservation["first"]["partition"] == *partition
+            && conservation["first"]["offset"] == *offset,
+        "{partition}/{offset}: {report:#}"
+    );
+    ensure!(
+        report["promises"]["coverage"]["holds"] == true,
+        "{report:#}"
+    );
+    sandbox.stop()?;
+    Ok(())
+}
+
+/// Writes a dead letter as another one is, but of a record that it is not of.
+fn forge(brokers: &str, topic: &str, like: &log::Read, at: Coordinates) -> Result<()> {
+    let (partition, offset) = (at.0.to_string(), at.1.to_string());
+    let mut headers = OwnedHeaders::new();
+    for (name, value) in &like.headers {
+        let value = match name.as_str() {
+            dead::header::SOURCE_PARTITION => partition.as_bytes(),
+            dead::header::SOURCE_OFFSET => offset.as_bytes(),
+            _ => value.as_slice(),
+        };
+        headers = headers.insert(Header {
+            key: name,
+            value: Some(value),
+        });
+    }
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()?;
+    let record = BaseRecord::to(topic)
+        .partition(at.0)
+        .key(&like.key)
+        .payload(&like.value)
+        .headers(headers);
+    producer.send(record).map_err(|(error, _)| error)?;
+    producer.flush(Duration::from_secs(20))?;
     Ok(())
 }
 

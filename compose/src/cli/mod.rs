@@ -9,6 +9,7 @@ mod prepare;
 mod produce;
 mod tail;
 mod up;
+mod verify;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -39,6 +40,8 @@ Start here:
   thalweg up --contract stream.toml    the four workers, on an embedded broker or on your Kafka
   thalweg produce events.parquet --contract stream.toml
   thalweg tail flights.scores --follow
+  thalweg verify --contract stream.toml --lake thalweg-data/lake
+                                       that nothing was lost or doubled, from topics and lake
 
 `thalweg COMMAND --help` shows options and examples of each.";
 
@@ -75,6 +78,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Print any topic of ours as JSON lines
     Tail(tail::Args),
+    /// Prove offline that nothing was lost or doubled
+    Verify(verify::Args),
     /// Say what is wrong with a contract, or sum it up
     Check(check::Args),
     /// Make the topics and the key that workers need
@@ -114,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::Scorer(args) => Ok(scorer::run(&args)),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Tail(args) => tail::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Prepare(args) => prepare::run(&args),
         Command::Broker(args) => broker::run(&args),

@@ -90,7 +90,7 @@ fn active_files(log: &Path) -> Result<BTreeSet<String>> {
 }
 
 /// Undoes the URL encoding of a path in Delta's log.
-fn decoded(path: &str) -> String {
+pub(crate) fn decoded(path: &str) -> String {
     let bytes = path.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

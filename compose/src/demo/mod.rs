@@ -11,7 +11,7 @@
 
 mod acks;
 mod histogram;
-mod lake;
+pub(crate) mod lake;
 mod live;
 mod metrics;
 mod next;

@@ -1,0 +1,174 @@
+//! `thalweg verify`: proves from topics and lake that nothing was lost or doubled.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{EXIT_FAILED, KafkaArgs, Usage};
+use crate::verify::{Plan, Progress, Step, verify};
+
+const EXAMPLES: &str = "\
+It reads all of raw, dead, clean, scores and model, the lake and its commits, and writes nothing. For each promise it
+says what was looked at and the first offset that breaks it:
+  conservation  every raw record is in exactly one of clean and dead
+  coverage      what clean batches claim to cover is contiguous
+  lake          the lake has every clean row once, and no other
+  commits       the lake's files and rows are what its commits claim
+  scores        every clean event is scored, and nothing else
+  model         each update of the model continues the one before
+  checkpoints   checkpoints have their checksums, and are of the published model
+
+Repeats that say the same, as workers write after a crash, are harmless. Pending is what is still to come; expired is
+what retention, or a change of contract, has left nothing to hold against. A live stream may be verified.
+
+Exit code: 0 all promises hold, 1 one is broken or something cannot be read, 64 bad contract or options.
+
+Examples:
+  thalweg verify --contract stream.toml --lake thalweg-data/lake
+  thalweg verify --contract stream.toml --brokers kafka:9092 --lake /data/lake --checkpoints /data/checkpoints
+  thalweg verify --contract stream.toml --no-lake --complete && echo all there
+  thalweg verify --contract stream.toml --no-lake --json | jq .promises.conservation.first";
+
+/// Options of `thalweg verify`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Contract of the stream
+    #[arg(long, env = "THALWEG_CONTRACT", value_name = "FILE")]
+    contract: PathBuf,
+
+    #[command(flatten)]
+    kafka: KafkaArgs,
+
+    /// Folder that holds the tables
+    #[arg(long, env = "THALWEG_LAKE", value_name = "DIR")]
+    lake: Option<String>,
+
+    /// Leave the lake out
+    #[arg(long)]
+    no_lake: bool,
+
+    /// Folder that holds the trainer's checkpoints
+    #[arg(long, env = "THALWEG_CHECKPOINTS", value_name = "DIR")]
+    checkpoints: Option<String>,
+
+    /// Take what is still to come for lost: every event should have come through by now
+    #[arg(long)]
+    complete: bool,
+
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let plan = plan(args)?;
+    let bar = bar();
+    let report = verify(
+        &plan,
+        Progress(&|step| match step {
+            Step::Total(total) => bar.set_length(total),
+            Step::Done(count) => bar.inc(count),
+        }),
+    )?;
+    let (read, elapsed) = (bar.position(), bar.elapsed());
+    bar.finish_and_clear();
+    if args.json {
+        println!("{}", report.json());
+    } else {
+        print!("{}", report.table());
+        let rate = read as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+        eprintln!("read {read} messages and rows in {elapsed:.1?}, {rate:.0} a second");
+    }
+    Ok(match report.holds() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(EXIT_FAILED),
+    })
+}
+
+fn plan(args: &Args) -> Result<Plan> {
+    let lake = match (&args.lake, args.no_lake) {
+        (_, true) => None,
+        (Some(lake), false) => Some(folder("--lake", lake, "--no-lake leaves the lake out")?),
+        (None, false) => bail!(Usage(
+            "name the lake with --lake DIR, or leave it out with --no-lake".to_owned()
+        )),
+    };
+    let checkpoints = args.checkpoints.as_deref();
+    let checkpoints = checkpoints
+        .map(|place| folder("--checkpoints", place, "without it, they are left out"))
+        .transpose()?;
+    Ok(Plan {
+        contract: super::contract(&args.contract)?,
+        brokers: args.kafka.brokers.clone(),
+        kafka: args.kafka.properties()?,
+        lake,
+        checkpoints,
+        complete: args.complete,
+    })
+}
+
+/// Refuses what is no folder.
+fn folder(option: &str, place: &str, instead: &str) -> Result<PathBuf> {
+    if place.contains("://") {
+        bail!(Usage(format!(
+            "{option} {place}: only folders are read; {instead}"
+        )));
+    }
+    let path = PathBuf::from(place);
+    if !path.is_dir() {
+        bail!(Usage(format!("{option} {place}: there is no such folder")));
+    }
+    Ok(path)
+}
+
+/// Makes a bar, which shows on a terminal alone.
+fn bar() -> ProgressBar {
+    let target = match std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let shape =
+        "{bar:40.cyan/dim} {human_pos} of {human_len} messages and rows  {per_sec}  {eta} left";
+    let style =
+        ProgressStyle::with_template(shape).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(None, target).with_style(style)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(lake: Option<&str>, no_lake: bool) -> Args {
+        Args {
+            contract: concat!(env!("CARGO_MANIFEST_DIR"), "/streams/flights/stream.toml").into(),
+            kafka: KafkaArgs {
+                brokers: "localhost:9092".to_owned(),
+                kafka: Vec::new(),
+            },
+            lake: lake.map(str::to_owned),
+            no_lake,
+            checkpoints: None,
+            complete: false,
+            json: false,
+        }
+    }
+
+    #[test]
+    fn a_lake_is_a_folder_or_left_out_in_so_many_words() {
+        let refused = |lake, right: &str| {
+            let error = plan(&args(lake, false)).unwrap_err();
+            assert!(error.downcast_ref::<Usage>().is_some());
+            assert!(error.to_string().contains(right), "{error}");
+        };
+        refused(None, "--no-lake");
+        refused(Some("s3://bucket/lake"), "only folders are read");
+        refused(Some("/no/such/lake"), "no such folder");
+        assert!(plan(&args(None, true)).unwrap().lake.is_none());
+        let here = plan(&args(Some("/"), false)).unwrap();
+        assert_eq!(here.lake, Some(PathBuf::from("/")));
+    }
+}

@@ -1,0 +1,268 @@
+//! Delta's log, read as any reader does: commits and, where they are gone, the checkpoint before them go in; the
+//! files of the newest version and what the sink's commits claim come out. Only folders are read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
+use arrow_schema::DataType;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+
+use crate::demo::lake::decoded;
+
+/// Digits of a version in the names of the log's files.
+const VERSION_DIGITS: usize = 20;
+
+/// What the log says of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Added {
+    /// Bytes.
+    pub(super) bytes: Option<u64>,
+    /// Rows.
+    pub(super) rows: Option<u64>,
+}
+
+/// A claim that a later commit takes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Setback {
+    pub(super) application: String,
+    pub(super) claim: i64,
+    pub(super) version: u64,
+}
+
+/// The newest version of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Log {
+    /// Files, by name.
+    pub(super) files: BTreeMap<String, Added>,
+    /// The last version that each application has committed; of the sink, the last raw offset that has landed.
+    pub(super) claims: HashMap<String, i64>,
+    /// Claims that went back.
+    pub(super) setbacks: Vec<Setback>,
+}
+
+impl Log {
+    /// Reads the log of a table.
+    ///
+    /// # Errors
+    /// A log that cannot be read, has holes, or says what only newer readers understand.
+    pub(super) fn read(table: &Path) -> Result<Log> {
+        let folder = table.join("_delta_log");
+        let (mut commits, mut parts) = (BTreeMap::new(), BTreeMap::<u64, Vec<PathBuf>>::new());
+        let listed = std::fs::read_dir(&folder);
+        for entry in listed.with_context(|| format!("cannot look into {}", folder.display()))? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            match name.and_then(version) {
+                Some((version, "json")) => {
+                    commits.insert(version, path);
+                }
+                Some((version, rest))
+                    if rest.starts_with("checkpoint.") && rest.ends_with("parquet") =>
+                {
+                    parts.entry(version).or_default().push(path);
+                }
+                _ => {}
+            }
+        }
+        let mut log = Log::default();
+        let mut next = 0;
+        if !commits.contains_key(&0) {
+            let version = last_checkpoint(&folder)?;
+            let parts = parts.get(&version);
+            for part in parts.with_context(|| format!("the log has no checkpoint {version}"))? {
+                log.checkpoint(part)
+                    .with_context(|| format!("cannot read {}", part.display()))?;
+            }
+            next = version + 1;
+        }
+        for (version, path) in commits.range(next..) {
+            if *version != next {
+                bail!("commit {next} is missing from {}", folder.display());
+            }
+            next += 1;
+            log.commit(*version, path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+        }
+        Ok(log)
+    }
+
+    fn commit(&mut self, version: u64, path: &Path) -> Result<()> {
+        let text = std::fs::read_to_string(path)?;
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            let action: Value = serde_json::from_str(line)?;
+            let (add, txn) = (&action["add"], &action["txn"]);
+            if let Some(path) = action["remove"]["path"].as_str() {
+                self.files.remove(&decoded(path));
+            }
+            if let Some(path) = add["path"].as_str() {
+                refuse_vector(!add["deletionVector"].is_null())?;
+                self.add(path, add["size"].as_i64(), add["stats"].as_str());
+            }
+            if let (Some(application), Some(claim)) =
+                (txn["appId"].as_str(), txn["version"].as_i64())
+            {
+                let before = self.claims.insert(application.to_owned(), claim);
+                if before.is_some_and(|before| claim < before) {
+                    let application = application.to_owned();
+                    self.setbacks.push(Setback {
+                        application,
+                        claim,
+                        version,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, path: &Path) -> Result<()> {
+        for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.build()? {
+            let batch = batch?;
+            if let Some(sidecars) = batch.column_by_name("sidecar")
+                && sidecars.null_count() < sidecars.len()
+            {
+                bail!("checkpoints with sidecar files are not read");
+            }
+            self.checkpoint_claims(&batch)?;
+            self.checkpoint_files(&batch)?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint_claims(&mut self, batch: &RecordBatch) -> Result<()> {
+        let Some(transactions) = structure(batch, "txn") else {
+            return Ok(());
+        };
+        let applications = part(transactions, "appId", &DataType::Utf8)?;
+        let versions = part(transactions, "version", &DataType::Int64)?;
+        let (Some(applications), Some(versions)) = (applications, versions) else {
+            bail!("`txn` has no `appId` or no `version`");
+        };
+        let (applications, versions) = (
+            applications.as_string::<i32>(),
+            versions.as_primitive::<Int64Type>(),
+        );
+        for row in present(transactions, applications) {
+            let application = applications.value(row).to_owned();
+            self.claims.insert(application, versions.value(row));
+        }
+        Ok(())
+    }
+
+    fn checkpoint_files(&mut self, batch: &RecordBatch) -> Result<()> {
+        let Some(files) = structure(batch, "add") else {
+            return Ok(());
+        };
+        let Some(paths) = part(files, "path", &DataType::Utf8)? else {
+            bail!("`add` has no `path`");
+        };
+        let sizes = part(files, "size", &DataType::Int64)?;
+        let stats = part(files, "stats", &DataType::Utf8)?;
+        let paths = paths.as_string::<i32>();
+        for row in present(files, paths) {
+            let vector = files.column_by_name("deletionVector");
+            refuse_vector(vector.is_some_and(|vector| vector.is_valid(row)))?;
+            let size = sizes.as_ref().filter(|sizes| sizes.is_valid(row));
+            let stats = stats.as_ref().filter(|stats| stats.is_valid(row));
+            self.add(
+                paths.value(row),
+                size.map(|sizes| sizes.as_primitive::<Int64Type>().value(row)),
+                stats.map(|stats| stats.as_string::<i32>().value(row)),
+            );
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &str, size: Option<i64>, stats: Option<&str>) {
+        let stats = stats.and_then(|stats| serde_json::from_str::<Value>(stats).ok());
+        let added = Added {
+            bytes: size.and_then(|size| u64::try_from(size).ok()),
+            rows: stats.and_then(|stats| stats["numRecords"].as_u64()),
+        };
+        self.files.insert(decoded(path), added);
+    }
+}
+
+/// Splits the name of a file of the log into version and the rest.
+fn version(name: &str) -> Option<(u64, &str)> {
+    let (digits, rest) = name.split_once('.')?;
+    let right = digits.len() == VERSION_DIGITS;
+    Some((digits.parse().ok().filter(|_| right)?, rest))
+}
+
+/// Returns the version of the last checkpoint that is whole.
+fn last_checkpoint(folder: &Path) -> Result<u64> {
+    let path = folder.join("_last_checkpoint");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("the log has neither commit 0 nor {}", path.display()))?;
+    let hint: Value = serde_json::from_str(&text)?;
+    hint["version"]
+        .as_u64()
+        .with_context(|| format!("{} names no version", path.display()))
+}
+
+fn refuse_vector(there: bool) -> Result<()> {
+    if there {
+        bail!("rows were deleted with deletion vectors, which are not read");
+    }
+    Ok(())
+}
+
+fn structure<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a StructArray> {
+    batch.column_by_name(name)?.as_struct_opt()
+}
+
+/// Returns a part of a structure as a type.
+fn part(of: &StructArray, name: &str, kind: &DataType) -> Result<Option<ArrayRef>> {
+    let column = of.column_by_name(name);
+    Ok(column
+        .map(|column| arrow_cast::cast(column, kind))
+        .transpose()?)
+}
+
+/// Returns the rows that have a structure, and this part of it.
+fn present<'a>(of: &'a StructArray, part: &'a dyn Array) -> impl Iterator<Item = usize> + 'a {
+    (0..of.len()).filter(move |row| of.is_valid(*row) && part.is_valid(*row))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_says_which_files_count_and_what_is_claimed() {
+        let table = tempfile::tempdir().unwrap();
+        let folder = table.path().join("_delta_log");
+        std::fs::create_dir(&folder).unwrap();
+        let commit = |version: u64, lines: &str| {
+            std::fs::write(folder.join(format!("{version:020}.json")), lines).unwrap();
+        };
+        commit(
+            0,
+            "{\"add\":{\"path\":\"d=1%202/a\",\"size\":9,\"stats\":\"{\\\"numRecords\\\":4}\"}}\n{\"txn\":{\"appId\":\"x\",\"version\":7}}\n",
+        );
+        commit(
+            1,
+            "{\"add\":{\"path\":\"b\"}}\n{\"remove\":{\"path\":\"d=1%202/a\"}}\n{\"txn\":{\"appId\":\"x\",\"version\":5}}\n",
+        );
+        let log = Log::read(table.path()).unwrap();
+        assert_eq!(
+            log.files,
+            BTreeMap::from([("b".to_owned(), Added::default())])
+        );
+        assert_eq!(log.claims, HashMap::from([("x".to_owned(), 5)]));
+        assert_eq!(log.setbacks.len(), 1);
+        commit(3, "{}");
+        let error = Log::read(table.path()).unwrap_err();
+        assert!(error.to_string().contains("commit 2 is missing"));
+        std::fs::remove_file(folder.join(format!("{:020}.json", 0))).unwrap();
+        let error = Log::read(table.path()).unwrap_err();
+        assert!(error.to_string().contains("neither commit 0"));
+    }
+}

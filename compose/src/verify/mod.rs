@@ -1,0 +1,181 @@
+//! Proves offline, from topics and lake alone, that nothing was lost or doubled. Writes nothing.
+//!
+//! ```text
+//!  Delta's log ──► where topics end ──► for each partition, some at a time:
+//!  (claims)        (scores, clean,        raw ─► dead ─► clean ─► settle ─► scores ─► settle ─┐
+//!                   dead, raw)            (Account: bits, and 2 bytes of each event's id)     │
+//!                                                                                             ▼
+//!                     Report ◄── Ledger ◄── lake: rows against clean and claims ◄── model, checkpoints (Chain)
+//! ```
+//!
+//! `accounts` decides, without I/O; `topics`, `lake` and `delta` read; `chain` follows the model. What follows
+//! from something else is bounded first, so a stream that is live holds too, and what is still to come is pending.
+
+mod accounts;
+mod bits;
+mod chain;
+mod delta;
+mod lake;
+mod ledger;
+mod messages;
+mod report;
+mod topics;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, anyhow};
+use schemas::Contract;
+
+use self::accounts::Account;
+use self::chain::Chain;
+use self::lake::Table;
+use self::topics::Cluster;
+
+pub use self::ledger::{Finding, Ledger, Promise, Tally};
+pub use self::report::Report;
+
+/// Partitions that are read at a time, at most: each holds some bytes for each of its events.
+const READERS_MAX: usize = 8;
+
+/// How the file of a checkpoint ends.
+const CHECKPOINT_SUFFIX: &str = "safetensors";
+
+/// What to verify.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The stream's contract.
+    pub contract: Arc<Contract>,
+    /// Kafka's bootstrap servers.
+    pub brokers: String,
+    /// Properties of librdkafka.
+    pub kafka: Vec<(String, String)>,
+    /// Folder of the lake; none leaves it out.
+    pub lake: Option<PathBuf>,
+    /// Folder of checkpoints; none leaves them out.
+    pub checkpoints: Option<PathBuf>,
+    /// Whether what is still to come breaks a promise.
+    pub complete: bool,
+}
+
+/// How far an audit is, in messages and rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There are so many.
+    Total(u64),
+    /// So many more were read.
+    Done(u64),
+}
+
+/// Gets told how far an audit is, from several threads.
+#[derive(Clone, Copy)]
+pub struct Progress<'a>(pub &'a (dyn Fn(Step) + Sync));
+
+impl Progress<'_> {
+    fn done(self, count: u64) {
+        (self.0)(Step::Done(count));
+    }
+}
+
+/// Reads topics and lake, and says which promises hold.
+///
+/// # Errors
+/// Topics, a lake or checkpoints that cannot be read; what can be read and is wrong is in the report.
+pub fn verify(plan: &Plan, progress: Progress<'_>) -> Result<Report> {
+    let stream = &plan.contract.stream.name;
+    let table = plan.lake.as_deref().map(|lake| Table::open(lake, stream));
+    let table = table.transpose()?;
+    let checkpoints = plan.checkpoints.as_deref();
+    let checkpoints = checkpoints.map(|folder| checkpoint_files(&folder.join(stream)));
+    let checkpoints = checkpoints.transpose()?;
+    let cluster = Cluster::open(plan)?;
+    let rows = table.as_ref().map_or(0, Table::rows);
+    (progress.0)(Step::Total(cluster.messages() + rows));
+    let mut accounts = read_partitions(&cluster, progress)?;
+    let mut chain = cluster.chain(progress)?;
+    let mut ledger = Ledger::default();
+    let mut looked_at = vec![
+        Promise::Conservation,
+        Promise::Coverage,
+        Promise::Scores,
+        Promise::Model,
+    ];
+    if let Some(files) = checkpoints {
+        read_checkpoints(&files, &mut chain)?;
+        looked_at.push(Promise::Checkpoints);
+    }
+    if let Some(table) = table {
+        ledger.merge(table.tell(cluster.raw_id, &mut accounts, progress));
+        accounts.values_mut().for_each(Account::settle_lake);
+        looked_at.extend([Promise::Lake, Promise::Commits]);
+    }
+    ledger.merge(chain.close());
+    for account in accounts.into_values() {
+        ledger.merge(account.close());
+    }
+    Ok(Report {
+        stream: stream.clone(),
+        looked_at,
+        ledger,
+    })
+}
+
+/// Reads all partitions, some at a time.
+fn read_partitions(cluster: &Cluster, progress: Progress<'_>) -> Result<BTreeMap<i32, Account>> {
+    let next = AtomicUsize::new(0);
+    let read = Mutex::new(BTreeMap::new());
+    let work = || -> Result<()> {
+        while let Some(ends) = cluster.partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let account = cluster.account(ends, progress)?;
+            let mut read = read.lock().map_err(|_| anyhow!("a reader has ended"))?;
+            read.insert(ends.partition(), account);
+        }
+        Ok(())
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let readers = cores
+        .clamp(1, READERS_MAX)
+        .min(cluster.partitions.len().max(1));
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..readers).map(|_| scope.spawn(work)).collect();
+        readers.into_iter().try_for_each(|reader| {
+            let ended = reader.join();
+            ended.unwrap_or_else(|_| Err(anyhow!("a reader has ended")))
+        })
+    })?;
+    read.into_inner().map_err(|_| anyhow!("a reader has ended"))
+}
+
+/// Lists the checkpoints of a stream; a trainer that has stored none has made no folder yet.
+fn checkpoint_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let listed = std::fs::read_dir(folder);
+    let listed = listed.with_context(|| format!("cannot look into {}", folder.display()))?;
+    let mut files = Vec::new();
+    for entry in listed {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == CHECKPOINT_SUFFIX) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read_checkpoints(files: &[PathBuf], chain: &mut Chain) -> Result<()> {
+    for file in files {
+        match std::fs::read(file) {
+            Ok(bytes) => chain.checkpoint(&file.display().to_string(), &bytes),
+            // The trainer keeps the newest few: an old one may have gone meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", file.display()));
+            }
+        }
+    }
+    Ok(())
+}
