@@ -205,7 +205,7 @@ impl Sandbox {
             .args(options)
             .stderr(Stdio::inherit())
             .output()?;
-        let said = serde_json::from_slice(&output.stdout);
+        let said = serde_json::from_slice::<serde_json::Value>(&output.stdout);
         let said = said.with_context(|| format!("{command} ended with {}", output.status))?;
         Ok((output.status.code(), said))
     }

@@ -30,8 +30,9 @@ fn a_score_that_was_changed_is_named() -> Result<()> {
     let mut lines = scores(&sandbox)?;
     let file = sandbox.folder().join("receipts.jsonl");
     let path = file.display().to_string();
+    let path = path.as_str();
     std::fs::write(&file, lines.join("\n"))?;
-    let (code, before) = sandbox.recompute(&[&path])?;
+    let (code, before) = sandbox.recompute(&[path])?;
     ensure!(code == Some(0), "{before}");
     ensure!(before["equal"] == lines.len() as u64, "{before}");
 
@@ -40,7 +41,7 @@ fn a_score_that_was_changed_is_named() -> Result<()> {
     // The score becomes another number, whatever it is.
     lines[changed] = lines[changed].replacen("\"score\":", "\"score\":1", 1);
     std::fs::write(&file, lines.join("\n"))?;
-    let (code, after) = sandbox.recompute(&[&path])?;
+    let (code, after) = sandbox.recompute(&[path])?;
     ensure!(code == Some(1), "{after}");
     ensure!(after["different"] == 1, "{after}");
     ensure!(after["equal"] == lines.len() as u64 - 1, "{after}");
@@ -49,7 +50,7 @@ fn a_score_that_was_changed_is_named() -> Result<()> {
     ensure!(first["kind"] == "other_score", "{after}");
     ensure!(first["place"]["line"] == changed as u64 + 1, "{after}");
 
-    let (code, one) = sandbox.recompute(&[&path, "--id", &id])?;
+    let (code, one) = sandbox.recompute(&[path, "--id", &id])?;
     ensure!(code == Some(1) && one["compared"] == 1, "{one}");
     let (code, none) = sandbox.recompute(&["--id", "nobody"])?;
     let kind = &none["first"]["kind"];

@@ -35,6 +35,13 @@ pub(super) struct Events {
 }
 
 impl Events {
+    /// Makes events of rows, one for each receipt.
+    #[cfg(test)]
+    pub fn of(rows: Rows) -> Events {
+        let found = (0..rows.len() as u32).map(Found::Row).collect();
+        Events { rows, found }
+    }
+
     /// Returns the row of a receipt's event.
     pub fn row(&self, receipt: usize) -> Option<Row<'_>> {
         match self.found.get(receipt) {

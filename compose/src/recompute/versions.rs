@@ -178,3 +178,208 @@ impl<'a> Walk<'a> {
         &self.receipts.list()[at as usize]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::receipt::Place;
+    use super::*;
+    use learn::features::Row;
+    use learn::learners::{Label, Learner, Params};
+    use learn::model::{Lineage, Snapshot};
+    use linfa::ParamGuard;
+    use schemas::model::{Prequential, SnapshotAnnouncement, SnapshotKind, Update};
+    use schemas::score::{ModelReference, ScoreRow, ScoreWriter};
+    use schemas::{Digest, EventTime, Partition, TopicId};
+    use worker::{Memory, Outgoing};
+
+    const TOPIC: &str = "s.model";
+
+    fn contract() -> Contract {
+        let text = include_str!("../../../schemas/fixtures/contract.toml");
+        Contract::parse("contract.toml", text).unwrap()
+    }
+
+    /// A model of three versions after the first, what each says of one row, and a snapshot of the second.
+    struct History {
+        contract: Contract,
+        row: (Vec<u32>, Vec<f64>),
+        updates: Vec<Update>,
+        /// Version and digest, and the score's JSON.
+        scores: Vec<(Lineage, String)>,
+        snapshot: Vec<u8>,
+    }
+
+    fn history() -> History {
+        let contract = contract();
+        let scorer = Scorer::new(&contract).unwrap();
+        let layout = scorer.layout();
+        let ids: Vec<u32> = (1..=layout.slots as u32).collect();
+        let row = (ids, vec![0.5; layout.numbers]);
+        let params = Params::of(&contract.learner).check().unwrap();
+        let mut learner = Learner::new(params, layout);
+        let mut lineage = Lineage::root(&contract);
+        let mut served = ServedModel::new(&contract, layout);
+        let mut scores = vec![(lineage, score(&contract, &scorer, &served, &row))];
+        let (mut updates, mut snapshot) = (Vec::new(), Vec::new());
+        for version in 1..=3 {
+            let seen = Row {
+                ids: &row.0,
+                numbers: &row.1,
+            };
+            learner.learn(seen, Label::yes_or_no(version != 2)).unwrap();
+            let update = lineage.advance(&mut learner, Vec::new(), Prequential::default());
+            served.apply(&update).unwrap();
+            updates.push(update);
+            scores.push((lineage, score(&contract, &scorer, &served, &row)));
+            if version == 2 {
+                let whole = Snapshot {
+                    learner: learner.clone(),
+                    lineage,
+                    sections: Default::default(),
+                };
+                snapshot = whole.to_bytes();
+            }
+        }
+        History {
+            contract,
+            row,
+            updates,
+            scores,
+            snapshot,
+        }
+    }
+
+    /// Writes the score of a row as the scorer does.
+    fn score(
+        contract: &Contract,
+        scorer: &Scorer,
+        model: &ServedModel,
+        row: &(Vec<u32>, Vec<f64>),
+    ) -> String {
+        let scored = model.score(Row {
+            ids: &row.0,
+            numbers: &row.1,
+        });
+        let lineage = model.lineage();
+        let reference = ModelReference {
+            version: lineage.version,
+            digest: lineage.digest,
+        };
+        let (topic, partition) = (TopicId([5; 16]), Partition(0));
+        let threshold = scorer.threshold();
+        let writer = ScoreWriter::new(reference, contract.digest(), threshold, topic, partition);
+        let named = scorer.reasons(&scored);
+        let reasons = named.iter();
+        let reasons: Vec<_> = reasons
+            .map(|reason| ([reason.feature.as_str(), ""], reason.log_odds))
+            .collect();
+        let mut json = String::new();
+        let row = ScoreRow {
+            id: "a",
+            score: scored.probability,
+            event_time: EventTime(0),
+            source_offset: Offset(0),
+            reasons: &reasons,
+        };
+        writer.write(&row, &mut json);
+        json
+    }
+
+    /// Computes scores anew on a model topic with these messages.
+    async fn check(
+        history: &History,
+        messages: &[Vec<u8>],
+        scores: &[&str],
+        store: Option<&Store>,
+    ) -> Verdict {
+        let broker = Memory::default();
+        broker.create(TOPIC, 1);
+        for value in messages {
+            let record = Outgoing {
+                value,
+                ..Outgoing::default()
+            };
+            let to = (TOPIC, MODEL_PARTITION).into();
+            broker.append(&to, record).unwrap();
+        }
+        let scorer = Scorer::new(&history.contract).unwrap();
+        let (mut receipts, mut rows) = (Receipts::default(), Rows::new(scorer.layout()));
+        for (at, json) in scores.iter().enumerate() {
+            let (place, contract) = (Place::Line(at as u64), history.contract.digest());
+            let added = receipts.add(place, json.as_bytes(), contract, |_| true);
+            assert_eq!(added, Ok(()));
+            rows.push(Row {
+                ids: &history.row.0,
+                numbers: &history.row.1,
+            });
+        }
+        let (events, mut verdict) = (Events::of(rows), Verdict::default());
+        Walk::new(&receipts, &events, &scorer, &mut verdict)
+            .run(&broker, TOPIC, &history.contract, store, &mut |_| {})
+            .await
+            .unwrap();
+        verdict
+    }
+
+    fn messages(updates: &[Update]) -> Vec<Vec<u8>> {
+        updates.iter().flat_map(Update::to_messages).collect()
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn scores_of_all_versions_come_out_in_any_order() {
+        let history = history();
+        let text = |version: usize| history.scores[version].1.as_str();
+        assert_ne!(text(1), text(0));
+        let scores = [text(3), text(0), text(2), text(1), text(0)];
+        let all = messages(&history.updates);
+        let verdict = check(&history, &all, &scores, None).await;
+        assert_eq!((verdict.equals(), verdict.differences()), (5, 0));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn another_digest_and_a_version_that_nothing_leads_to_are_told_apart() {
+        let history = history();
+        let digest = history.scores[1].0.digest.to_string();
+        let other = Digest([7; 32]).to_string();
+        let changed = history.scores[1].1.replace(&digest, &other);
+        let scores = [history.scores[3].1.as_str(), changed.as_str()];
+        let two = messages(&history.updates[..2]);
+        let verdict = check(&history, &two, &scores, None).await;
+        let kinds: Vec<_> = verdict.kinds().keys().copied().collect();
+        assert_eq!(kinds, ["other_digest", "unknown_version"]);
+        let first = verdict.first().map(|first| first.place);
+        assert_eq!(first, Some(Place::Line(0)));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_snapshot_goes_on_where_updates_are_gone() {
+        let history = history();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("two"), &history.snapshot).unwrap();
+        let store = Store::open(&folder.path().display().to_string()).unwrap();
+        let lineage = history.scores[2].0;
+        let announcement = SnapshotAnnouncement {
+            kind: SnapshotKind::Snapshot,
+            wire: 1,
+            version: lineage.version,
+            digest: lineage.digest,
+            contract: lineage.contract,
+            object: "two".to_owned(),
+        };
+        // The first update is gone: the second continues nothing that is known.
+        let mut left = messages(&history.updates[1..2]);
+        left.push(announcement.to_message());
+        left.extend(messages(&history.updates[2..]));
+        let scores: Vec<&str> = history
+            .scores
+            .iter()
+            .map(|(_, json)| json.as_str())
+            .collect();
+        let verdict = check(&history, &left, &scores, Some(&store)).await;
+        assert_eq!((verdict.equals(), verdict.differences()), (3, 1));
+        let why = verdict.first().map(|first| first.why.clone());
+        assert_eq!(why, Some(Why::UnknownVersion(ModelVersion(1))));
+        let verdict = check(&history, &left, &scores, None).await;
+        assert_eq!((verdict.equals(), verdict.differences()), (1, 3));
+    }
+}
