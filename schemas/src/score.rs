@@ -51,6 +51,18 @@ pub struct ScoreReason {
     pub log_odds: f64,
 }
 
+impl ScoreReason {
+    /// Makes a reason of one feature, or of two that say it together (else the second is empty), named as
+    /// [`ScoreWriter`] names it.
+    pub fn new([feature, other]: [&str; 2], log_odds: f64) -> ScoreReason {
+        let feature = match other {
+            "" => feature.to_owned(),
+            other => format!("{feature}*{other}"),
+        };
+        ScoreReason { feature, log_odds }
+    }
+}
+
 /// Writes the scores of one batch: what is common to them is rendered once.
 #[derive(Debug)]
 pub struct ScoreWriter {

@@ -14,7 +14,7 @@
 
 mod config;
 mod error;
-mod model;
+pub mod model;
 pub mod score;
 mod signals;
 mod stage;

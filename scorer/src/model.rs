@@ -1,11 +1,14 @@
 //! The model in use: the newest snapshot, then every update.
+//!
+//! [`Versions`] goes from version to version by the messages of the model topic, for the scorer that follows it and
+//! for whoever computes a score anew.
 
 use std::time::{Duration, Instant};
 
 use learn::features::Layout;
 use learn::model::{Applied, ApplyError, ServedModel};
 use object_store::ObjectStoreExt;
-use schemas::model::{Assembler, ModelError, ModelMessage, SnapshotAnnouncement};
+use schemas::model::{Assembler, Chunk, ModelError, ModelMessage, SnapshotAnnouncement};
 use schemas::{Contract, Offset, Partition};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -17,10 +20,65 @@ use crate::error::ScorerError;
 /// Messages that are read back at first in search of a snapshot; doubled until one is found.
 const READ_BACK: i64 = 64;
 
-/// A model that follows its topic.
-pub(crate) struct LiveModel {
+/// A model that goes from version to version by the updates of its topic.
+pub struct Versions {
     served: ServedModel,
     assembler: Assembler,
+}
+
+impl Versions {
+    /// Begins with a model.
+    pub fn after(served: ServedModel) -> Versions {
+        Versions {
+            served,
+            assembler: Assembler::default(),
+        }
+    }
+
+    /// Returns the model as it is now.
+    pub fn served(&self) -> &ServedModel {
+        &self.served
+    }
+
+    /// Takes the next chunk of the topic; says whether the model is of a new version now.
+    ///
+    /// What an older version says is passed over, and so is an update that is torn, or that another trainer wrote:
+    /// the version that came first counts.
+    ///
+    /// # Errors
+    /// [`ScorerError::Model`] or [`ScorerError::Apply`]; the model stays as it was.
+    pub fn take(&mut self, chunk: Chunk) -> Result<bool, ScorerError> {
+        // What an older version says is known, and may begin in the middle.
+        if chunk.version <= self.served.lineage().version {
+            return Ok(false);
+        }
+        let update = match self.assembler.take(chunk) {
+            Ok(update) => update,
+            // A trainer died between two chunks: its successor sends the whole update again.
+            Err(ModelError::OutOfOrder { version, chunk }) => {
+                warn!(%version, chunk, "an update is torn; waiting for it to come whole");
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some((update, _)) = update else {
+            return Ok(false);
+        };
+        match self.served.apply(&update) {
+            Ok(applied) => Ok(applied == Applied::New),
+            // A trainer that has lost its partitions went on for a while: the version that came first counts.
+            Err(error @ ApplyError::Parent { .. }) => {
+                warn!(%error, "an update of another trainer is left out");
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A model that follows its topic.
+pub(crate) struct LiveModel {
+    versions: Versions,
     updates: mpsc::Receiver<Batch>,
     updated_at: Instant,
 }
@@ -53,17 +111,15 @@ impl LiveModel {
                 let (served, after) =
                     start.unwrap_or((ServedModel::new(contract, layout), Offset(-1)));
                 let updates = broker.follow(&partition, ends.high)?;
-                let assembler = Assembler::default();
                 let mut live = LiveModel {
-                    served,
-                    assembler,
+                    versions: Versions::after(served),
                     updates,
                     updated_at: Instant::now(),
                 };
                 for batch in &tail {
                     live.take(batch, after)?;
                 }
-                info!(version = %live.served.lineage().version, "model ready");
+                info!(version = %live.served().lineage().version, "model ready");
                 return Ok(live);
             }
             reach *= 2;
@@ -84,7 +140,7 @@ impl LiveModel {
 
     /// Returns the model.
     pub(crate) fn served(&self) -> &ServedModel {
-        &self.served
+        self.versions.served()
     }
 
     /// Returns how long ago the model was updated.
@@ -100,31 +156,9 @@ impl LiveModel {
             else {
                 continue;
             };
-            // What an older version says is known, and may begin in the middle.
-            if chunk.version <= self.served.lineage().version {
-                continue;
-            }
-            let update = match self.assembler.take(chunk) {
-                Ok(update) => update,
-                // A trainer died between two chunks: its successor sends the whole update again.
-                Err(ModelError::OutOfOrder { version, chunk }) => {
-                    warn!(%version, chunk, "an update is torn; waiting for it to come whole");
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let Some((update, _)) = update else { continue };
-            match self.served.apply(&update) {
-                Ok(Applied::New) => {
-                    applied += 1;
-                    self.updated_at = Instant::now();
-                }
-                Ok(Applied::Known) => {}
-                // A trainer that has lost its partitions went on for a while: the version that came first counts.
-                Err(error @ ApplyError::Parent { .. }) => {
-                    warn!(%error, "an update of another trainer is left out")
-                }
-                Err(error) => return Err(error.into()),
+            if self.versions.take(chunk)? {
+                applied += 1;
+                self.updated_at = Instant::now();
             }
         }
         Ok(applied)
@@ -158,7 +192,14 @@ async fn newest_snapshot(
     None
 }
 
-async fn load(announcement: &SnapshotAnnouncement, store: &Store) -> Result<ServedModel, String> {
+/// Loads a snapshot that was announced.
+///
+/// # Errors
+/// Why it cannot be used.
+pub async fn load(
+    announcement: &SnapshotAnnouncement,
+    store: &Store,
+) -> Result<ServedModel, String> {
     let object = store
         .objects
         .get(&store.path(&announcement.object))

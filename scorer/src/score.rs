@@ -6,7 +6,7 @@ use arrow_array::{Array, Int64Array, RecordBatch, StringArray, TimestampMicrosec
 use learn::drift::DriftMonitor;
 use learn::features::{FeatureError, FeatureSpace, Rows};
 use learn::model::{REASONS, Scored, ServedModel};
-use schemas::score::{ModelReference, ScoreRow, ScoreWriter};
+use schemas::score::{ModelReference, ScoreReason, ScoreRow, ScoreWriter};
 use schemas::{ColumnRole, Columns, Contract, Digest, EventTime, Offset, Partition, TopicId};
 
 /// Scores batches of one stream.
@@ -62,6 +62,28 @@ impl Scorer {
     /// Returns what watches for drift.
     pub fn drift(&self) -> &DriftMonitor {
         &self.drift
+    }
+
+    /// Returns the score from which on the decision is yes.
+    pub fn threshold(&self) -> f64 {
+        self.threshold
+    }
+
+    /// Makes the rows of a clean batch's events: those that [`Scorer::score`] scores.
+    ///
+    /// # Errors
+    /// [`FeatureError::Column`] if the batch is not of the contract.
+    pub fn encode(&mut self, batch: &RecordBatch, rows: &mut Rows) -> Result<(), FeatureError> {
+        self.space.encode(batch, rows)
+    }
+
+    /// Names the reasons of a score, as its JSON does.
+    pub fn reasons(&self, scored: &Scored) -> Vec<ScoreReason> {
+        let (reasons, count) = named(scored, &self.names);
+        let reasons = reasons[..count].iter();
+        reasons
+            .map(|(names, log_odds)| ScoreReason::new(*names, *log_odds))
+            .collect()
     }
 
     /// Returns the name of a slot's feature.
@@ -156,14 +178,7 @@ impl ScoredBatch<'_> {
     /// Appends the JSON of one score.
     pub fn write(&self, row: usize, out: &mut String) {
         let scored = &self.scored[row];
-        let mut reasons = [([""; 2], 0.0); REASONS];
-        let mut count = 0;
-        for (place, reason) in reasons.iter_mut().zip(scored.reasons.iter().flatten()) {
-            let name = |slot: usize| self.names[slot].as_str();
-            let names = [name(reason.slot), reason.with.map_or("", name)];
-            *place = (names, reason.contribution);
-            count += 1;
-        }
+        let (reasons, count) = named(scored, self.names);
         let row = ScoreRow {
             id: self.ids.value(row),
             score: scored.probability,
@@ -173,4 +188,20 @@ impl ScoredBatch<'_> {
         };
         self.writer.write(&row, out);
     }
+}
+
+/// Reasons by name, and how many there are.
+type Named<'a> = ([([&'a str; 2], f64); REASONS], usize);
+
+/// Puts names to the reasons of a score.
+fn named<'a>(scored: &Scored, names: &'a [String]) -> Named<'a> {
+    let mut reasons = [([""; 2], 0.0); REASONS];
+    let mut count = 0;
+    for (place, reason) in reasons.iter_mut().zip(scored.reasons.iter().flatten()) {
+        let name = |slot: usize| names[slot].as_str();
+        let names = [name(reason.slot), reason.with.map_or("", name)];
+        *place = (names, reason.contribution);
+        count += 1;
+    }
+    (reasons, count)
 }

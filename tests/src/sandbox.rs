@@ -199,6 +199,37 @@ impl Sandbox {
         Ok((code, report))
     }
 
+    /// Runs `thalweg recompute`; returns its exit code and what it says.
+    ///
+    /// # Errors
+    /// A program that does not start, or says no JSON.
+    pub fn recompute(&self, options: &[&str]) -> Result<(Option<i32>, serde_json::Value)> {
+        self.look("recompute", options)
+    }
+
+    /// Runs `thalweg replay`; returns its exit code and what it says.
+    ///
+    /// # Errors
+    /// As [`Sandbox::recompute`].
+    pub fn replay(&self, options: &[&str]) -> Result<(Option<i32>, serde_json::Value)> {
+        self.look("replay", options)
+    }
+
+    /// Runs a command that looks at the pipeline from outside and says one JSON object.
+    fn look(&self, command: &str, options: &[&str]) -> Result<(Option<i32>, serde_json::Value)> {
+        let output = Command::new(thalweg()?)
+            .args([command, "--json", "--brokers", &self.brokers, "--contract"])
+            .arg(flights().join("stream.toml"))
+            .arg("--checkpoints")
+            .arg(self.folder().join("checkpoints"))
+            .args(options)
+            .stderr(Stdio::inherit())
+            .output()?;
+        let said = serde_json::from_slice::<serde_json::Value>(&output.stdout);
+        let said = said.with_context(|| format!("{command} ended with {}", output.status))?;
+        Ok((output.status.code(), said))
+    }
+
     /// Ends a program of the pipeline as a crash would; the launcher starts it anew.
     ///
     /// # Errors

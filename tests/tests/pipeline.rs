@@ -306,7 +306,25 @@ fn every_record_ends_in_exactly_one_place(sandbox: Sandbox) -> Result<()> {
     check_learned(&sandbox, &audit, true)?;
     verify(&sandbox, &audit)?;
     nothing_is_readable(&sandbox, &audit)?;
+    everything_comes_out_again(&sandbox, &audit)?;
     sandbox.stop()?;
+    Ok(())
+}
+
+/// Makes every version and every score anew and compares them bit for bit.
+fn everything_comes_out_again(sandbox: &Sandbox, audit: &Audit) -> Result<()> {
+    let (code, replayed) = sandbox.replay(&[])?;
+    ensure!(code == Some(0), "{replayed}");
+    ensure!(replayed["first"].is_null(), "{replayed}");
+    ensure!(replayed["from"] == 0, "{replayed}");
+    ensure!(1 <= replayed["equal"].as_u64().unwrap_or(0), "{replayed}");
+    // In two passes, so that both work.
+    let at_once = (audit.scores.len() / 2 + 1).to_string();
+    let (code, scores) = sandbox.recompute(&["--at-once", &at_once])?;
+    ensure!(code == Some(0), "{scores}");
+    ensure!(scores["different"] == 0, "{scores}");
+    ensure!(scores["equal"] == audit.scores.len() as u64, "{scores}");
+    ensure!(1000 < audit.scores.len(), "{} scores", audit.scores.len());
     Ok(())
 }
 

@@ -43,7 +43,7 @@ use worker::{Context, Fault, Inputs, Kafka, Store};
 
 pub use config::{Args, EXAMPLES};
 pub use error::TrainerError;
-pub use publish::Publisher;
+pub use publish::{MODEL_PARTITION, Publisher};
 pub use replay::Replay;
 pub use shelf::Shelf;
 pub use stage::Trainer;

@@ -8,7 +8,7 @@ use worker::{Broker, Lane, Outgoing, TopicPartition};
 use crate::error::TrainerError;
 
 /// Partition of the model topic that carries the model.
-pub(crate) const MODEL_PARTITION: Partition = Partition(0);
+pub const MODEL_PARTITION: Partition = Partition(0);
 
 /// Version of an announcement's wire form.
 const WIRE_VERSION: u32 = 1;

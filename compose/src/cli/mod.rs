@@ -7,10 +7,13 @@ mod evaluate;
 mod init;
 mod prepare;
 mod produce;
+mod recompute;
+mod replay;
 mod tail;
 mod up;
 mod verify;
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,8 +21,10 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use schemas::{Contract, ContractErrors};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use worker::{Kafka, Store};
 
 /// Exit code of a command that failed.
 const EXIT_FAILED: u8 = 1;
@@ -42,6 +47,10 @@ Start here:
   thalweg tail flights.scores --follow
   thalweg verify --contract stream.toml --lake thalweg-data/lake
                                        that nothing was lost or doubled, from topics and lake
+  thalweg recompute --contract stream.toml
+                                       every score once more from its receipt, compared bit for bit
+  thalweg replay --contract stream.toml
+                                       every model version once more from the log, compared bit for bit
 
 `thalweg COMMAND --help` shows options and examples of each.";
 
@@ -80,6 +89,10 @@ enum Command {
     Tail(tail::Args),
     /// Prove offline that nothing was lost or doubled
     Verify(verify::Args),
+    /// Compute scores anew from their receipts and compare them bit for bit
+    Recompute(recompute::Args),
+    /// Make model versions anew from the log and compare them bit for bit
+    Replay(replay::Args),
     /// Say what is wrong with a contract, or sum it up
     Check(check::Args),
     /// Make the topics and the key that workers need
@@ -120,6 +133,8 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Recompute(args) => recompute::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Prepare(args) => prepare::run(&args),
         Command::Broker(args) => broker::run(&args),
@@ -183,6 +198,49 @@ impl KafkaArgs {
         };
         self.kafka.iter().map(pair).collect()
     }
+
+    /// Prepares to talk to Kafka as workers do.
+    fn connect(&self) -> Result<Kafka> {
+        Kafka::connect(&self.brokers, &self.kafka).map_err(|error| Usage(error.to_string()).into())
+    }
+}
+
+/// Opens a place of checkpoints to read from; a folder must be there.
+fn checkpoints(place: Option<&str>) -> Result<Option<Store>> {
+    let Some(place) = place else {
+        return Ok(None);
+    };
+    // Opening would make it, and whoever only looks makes nothing.
+    if !place.contains("://") && !Path::new(place).is_dir() {
+        bail!(Usage(format!(
+            "--checkpoints {place}: there is no such folder"
+        )));
+    }
+    let store = Store::open(place).map_err(|error| Usage(error.to_string()))?;
+    Ok(Some(store))
+}
+
+/// Runs what is asynchronous to its end.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let done = runtime.block_on(work);
+    // A request that is still open holds nothing up.
+    runtime.shutdown_background();
+    done
+}
+
+/// Makes a bar, which shows on a terminal alone; its message says what is being read.
+fn bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let shape = "{msg:9}  {bar:40.cyan/dim} {human_pos} of {human_len} messages  {per_sec}";
+    let style =
+        ProgressStyle::with_template(shape).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
 }
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ impl Store {
                 prefix: Path::default(),
             });
         }
+        // Two providers of cryptography are in this tree, and rustls picks none by itself; a second call changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let url = Url::parse(place).map_err(|error| refuse(error.to_string()))?;
         let environment = std::env::vars().map(|(name, value)| (name.to_lowercase(), value));
         let (objects, prefix) =
