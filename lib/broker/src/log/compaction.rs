@@ -455,7 +455,8 @@ pub fn recover(partition: &Path) -> io::Result<()> {
         let base = path
             .file_stem()
             .and_then(|stem| stem.to_str()?.parse().ok());
-        let orphaned = base.is_some_and(|base| Segment::open_finished(partition, base).is_none());
+        let orphaned = path.with_extension("log").exists()
+            && base.is_some_and(|base| Segment::open_finished(partition, base).is_none());
         if extension == "index-clean" && orphaned {
             std::fs::rename(&path, path.with_extension("index"))?;
         } else {
