@@ -173,7 +173,8 @@ fn a_compacted_topic_keeps_the_last_of_each_key_through_kill_9() {
             sent += u64::from(sender.producer.send(record).is_ok());
             sender.producer.poll(Duration::ZERO);
             let reports = sender.deliveries.try_iter();
-            delivered += reports.map(|report| report.unwrap()).count() as u64;
+            let sound = reports.inspect(|report| assert!(report.is_ok(), "{report:?}"));
+            delivered += sound.count() as u64;
             enough <= delivered
         });
         process.kill();
