@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use broker::{Advertised, Broker, BrokerError, Config};
 use clap::Parser;
@@ -40,6 +41,10 @@ struct Options {
     /// Create topics that clients ask for, with this many partitions.
     #[arg(long, value_name = "PARTITIONS", value_parser = clap::value_parser!(i32).range(1..))]
     auto_create: Option<i32>,
+
+    /// How often retention and compaction look at the topics that want them, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(1..))]
+    upkeep_ms: u64,
 
     /// Worker threads: one needs the least CPU, two serve the most.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
@@ -111,6 +116,7 @@ async fn run(options: Options) -> Result<(), Problem> {
     let mut config = Config::new(options.folder, options.listen);
     config.advertised = options.advertise;
     config.auto_create_partitions = options.auto_create;
+    config.upkeep_every = Duration::from_millis(options.upkeep_ms);
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,

@@ -103,6 +103,94 @@ fn every_acknowledged_record_is_there_once_after_kill_9() {
     }
 }
 
+/// Reads a topic whose n-th record has the number n and one of 500 keys; returns the last of each key, and how many
+/// records there are.
+fn last_of_each_key(process: &Process) -> (Vec<Option<u64>>, u64) {
+    let clients = process.clients();
+    let options = [("enable.partition.eof", "true"), ("check.crcs", "true")];
+    let reader = clients.reader(TOPIC, 0, rdkafka::Offset::Beginning, &options);
+    let (mut last, mut count, mut ended) = (vec![None; 500], 0_u64, false);
+    until("the end", || {
+        match reader.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                let number = |bytes: &[u8]| u64::from_be_bytes(bytes[..8].try_into().unwrap());
+                let (key, n) = (
+                    number(message.key().unwrap()),
+                    number(message.payload().unwrap()),
+                );
+                assert_eq!(n % 500, key);
+                assert_eq!(message.offset() as u64, n, "offsets stay");
+                last[key as usize] = Some(n);
+                count += 1;
+            }
+            Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => ended = true,
+            Some(Err(error)) => panic!("{error}"),
+            None => {}
+        }
+        ended
+    });
+    (last, count)
+}
+
+#[test]
+fn a_compacted_topic_keeps_the_last_of_each_key_through_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |listen: &str| {
+        let mut command = Process::command(folder.path(), listen);
+        command.args(["--upkeep-ms", "1"]);
+        Process::spawn(command)
+    };
+    let mut process = start("127.0.0.1:0");
+    let listen = process.address.to_string();
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("min.cleanable.dirty.ratio", "0"),
+        ("segment.bytes", "1048576"),
+    ];
+    process.clients().create_with(TOPIC, 1, &configs).unwrap();
+    let sender = process.clients().sender(&[
+        ("enable.idempotence", "true"),
+        ("linger.ms", "1"),
+        ("compression.codec", "lz4"),
+        ("reconnect.backoff.ms", "10"),
+        ("reconnect.backoff.max.ms", "50"),
+    ]);
+    let (mut sent, mut delivered) = (0_u64, 0);
+    let noise: Vec<u8> = (0..40_000_u64)
+        .map(|n| (n * n * 31 / 7 % 256) as u8)
+        .collect();
+    for round in 0..ROUNDS as u64 {
+        // Killed while requests and most likely a compaction are under way, at another point in each round.
+        let enough = delivered + 15_000 + 1_777 * round;
+        until("enough acknowledgements", || {
+            let at = (sent * 97 % 39_000) as usize;
+            let value = [&sent.to_be_bytes()[..], &noise[at..at + 300]].concat();
+            let key = (sent % 500).to_be_bytes();
+            let record = BaseRecord::<[u8], [u8]>::to(TOPIC)
+                .partition(0)
+                .key(&key)
+                .payload(&value);
+            sent += u64::from(sender.producer.send(record).is_ok());
+            sender.producer.poll(Duration::ZERO);
+            let reports = sender.deliveries.try_iter();
+            let sound = reports.inspect(|report| assert!(report.is_ok(), "{report:?}"));
+            delivered += sound.count() as u64;
+            enough <= delivered
+        });
+        process.kill();
+        process = start(&listen);
+    }
+    sender.flush();
+    let cleaned = folder.path().join("topics").join(TOPIC).join("0/cleaned");
+    until("compaction", || cleaned.exists());
+    let (last, count) = last_of_each_key(&process);
+    let expected: Vec<_> = (0..500)
+        .map(|key| Some(sent - 1 - (sent - 1 - key) % 500))
+        .collect();
+    assert_eq!(last, expected);
+    assert!(count < sent / 2, "{count} of {sent} are left");
+}
+
 #[test]
 fn a_torn_tail_is_cut_at_start() {
     let folder = tempfile::tempdir().unwrap();

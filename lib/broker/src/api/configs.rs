@@ -35,17 +35,30 @@ const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
-/// Returns every config of a topic with the value that holds, and where that comes from.
-pub fn effective(
-    limits: &Limits,
-    config: &TopicConfig,
-) -> impl Iterator<Item = ((&'static Definition, String), i8)> {
-    DEFINITIONS
-        .iter()
-        .map(move |definition| match config.get(definition.name) {
-            Some(value) => ((definition, value.to_owned()), SET_FOR_TOPIC),
-            None => ((definition, default(limits, definition)), DEFAULT),
-        })
+/// A config of a topic with the value that holds, and where that comes from.
+pub struct Effective {
+    /// The config.
+    pub definition: &'static Definition,
+    /// The value.
+    pub value: String,
+    /// Kafka's number of where the value comes from.
+    pub source: i8,
+}
+
+/// Returns every config of a topic.
+pub fn effective(limits: &Limits, config: &TopicConfig) -> impl Iterator<Item = Effective> {
+    DEFINITIONS.iter().map(move |definition| {
+        let set = config.get(definition.name);
+        Effective {
+            definition,
+            value: set.map_or_else(|| default(limits, definition), str::to_owned),
+            source: if set.is_some() {
+                SET_FOR_TOPIC
+            } else {
+                DEFAULT
+            },
+        }
+    })
 }
 
 /// Returns what holds for a topic that has nothing set.
@@ -74,7 +87,7 @@ pub fn describe(services: &Services, request: &mut Request) -> Result<Option<Res
     let wanted: DescribeConfigsRequest = request.decode()?;
     let results = wanted.resources.into_iter().map(|resource| {
         let configs = match resource.resource_type {
-            TOPIC => of_topic(services, &resource, &wanted.include_synonyms),
+            TOPIC => of_topic(services, &resource, wanted.include_synonyms),
             BROKER => of_broker(services, &resource),
             other => Err(not_here(other)),
         };
@@ -111,7 +124,7 @@ fn not_here(resource_type: i8) -> Denied {
 fn of_topic(
     services: &Services,
     resource: &DescribeConfigsResource,
-    with_synonyms: &bool,
+    with_synonyms: bool,
 ) -> Result<Vec<DescribeConfigsResourceResult>, Denied> {
     let name = resource.resource_name.as_str();
     let topic = services.catalog.by_name(name).ok_or_else(|| {
@@ -119,29 +132,34 @@ fn of_topic(
         (ResponseError::UnknownTopicOrPartition, reason)
     })?;
     let limits = &services.config.limits;
-    let told = effective(limits, &topic.config).map(|((definition, value), source)| {
-        let synonym = |value: String, source| {
-            DescribeConfigsSynonym::default()
-                .with_name(StrBytes::from_static_str(definition.name))
-                .with_value(Some(StrBytes::from_string(value)))
-                .with_source(source)
-        };
-        let mut synonyms = Vec::new();
-        if *with_synonyms {
-            if source == SET_FOR_TOPIC {
-                synonyms.push(synonym(value.clone(), SET_FOR_TOPIC));
-            }
-            synonyms.push(synonym(default(limits, definition), DEFAULT));
-        }
-        DescribeConfigsResourceResult::default()
+    let configs = effective(limits, &topic.config);
+    Ok(configs
+        .map(|config| tell(limits, config, with_synonyms))
+        .collect())
+}
+
+fn tell(limits: &Limits, config: Effective, with_synonyms: bool) -> DescribeConfigsResourceResult {
+    let definition = config.definition;
+    let synonym = |value: String, source| {
+        DescribeConfigsSynonym::default()
             .with_name(StrBytes::from_static_str(definition.name))
             .with_value(Some(StrBytes::from_string(value)))
-            .with_config_source(source)
-            .with_synonyms(synonyms)
-            .with_config_type(kind_on_wire(definition.kind))
-            .with_documentation(Some(StrBytes::from_static_str(definition.documentation)))
-    });
-    Ok(told.collect())
+            .with_source(source)
+    };
+    let mut synonyms = Vec::new();
+    if with_synonyms && config.source == SET_FOR_TOPIC {
+        synonyms.push(synonym(config.value.clone(), SET_FOR_TOPIC));
+    }
+    if with_synonyms {
+        synonyms.push(synonym(default(limits, definition), DEFAULT));
+    }
+    DescribeConfigsResourceResult::default()
+        .with_name(StrBytes::from_static_str(definition.name))
+        .with_value(Some(StrBytes::from_string(config.value)))
+        .with_config_source(config.source)
+        .with_synonyms(synonyms)
+        .with_config_type(kind_on_wire(definition.kind))
+        .with_documentation(Some(StrBytes::from_static_str(definition.documentation)))
 }
 
 fn of_broker(

@@ -56,11 +56,11 @@ fn create_one(
         config.set(&entry.name, value).map_err(invalid)?;
     }
     let partitions = partitions(wanted)?;
-    let configs = configs::effective(&services.config.limits, &config).map(|(entry, source)| {
+    let configs = configs::effective(&services.config.limits, &config).map(|entry| {
         CreatableTopicConfigs::default()
-            .with_name(StrBytes::from_static_str(entry.0.name))
-            .with_value(Some(StrBytes::from_string(entry.1)))
-            .with_config_source(source)
+            .with_name(StrBytes::from_static_str(entry.definition.name))
+            .with_value(Some(StrBytes::from_string(entry.value)))
+            .with_config_source(entry.source)
     });
     let result = CreatableTopicResult::default()
         .with_num_partitions(partitions)

@@ -9,6 +9,8 @@
 mod admin;
 mod coordinator;
 mod instances;
+#[cfg(test)]
+mod place_tests;
 mod state;
 #[cfg(test)]
 mod tests;

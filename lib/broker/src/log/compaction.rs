@@ -258,7 +258,8 @@ impl Job {
             .iter()
             .filter(|segment| segment.base < keys.to)
         {
-            let rewritten = self.rewrite_one(segment, keys, stop)?;
+            let rewritten = self.rewrite_one(segment, keys, stop);
+            let rewritten = rewritten.inspect_err(|_| self.tidy_up(segment.base))?;
             // An index of the old file must not pass for one of the new.
             if rewritten.dropped == 0 || rewritten.bytes == segment.bytes {
                 rewritten.discard(&self.folder)?;
@@ -267,6 +268,18 @@ impl Job {
             }
         }
         Ok(())
+    }
+
+    /// Removes what was written beside a segment, so that a full disk does not stay full of it.
+    fn tidy_up(&self, base: i64) {
+        for path in clean_paths(&self.folder, base) {
+            match std::fs::remove_file(&path) {
+                Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                    warn!(path = %path.display(), %cause, "could not remove a file of a compaction");
+                }
+                _ => {}
+            }
+        }
     }
 
     fn rewrite_one(&self, old: &Old, keys: &Keys, stop: &AtomicBool) -> io::Result<Rewritten> {
@@ -383,11 +396,20 @@ impl Log {
         })
     }
 
+    /// Says whether the log is still in use: after it has ended, its folder may be another one's.
+    fn go_on(&self) -> io::Result<()> {
+        match self.broken {
+            true => Err(io::ErrorKind::Interrupted.into()),
+            false => Ok(()),
+        }
+    }
+
     /// Takes note that there may be gaps from here on.
     ///
     /// # Errors
     /// If the note cannot be written.
     pub fn begin_compaction(&mut self, keys: &Keys) -> io::Result<()> {
+        self.go_on()?;
         self.cleaned.gaps_to = self.cleaned.gaps_to.max(keys.to);
         self.cleaned.store(&self.folder)
     }
@@ -428,6 +450,7 @@ impl Log {
     /// # Errors
     /// If the note cannot be written.
     pub fn end_compaction(&mut self, keys: &Keys, now_ms: i64) -> io::Result<()> {
+        self.go_on()?;
         let tombstones_ms = self
             .upkeep
             .compaction
@@ -455,7 +478,8 @@ pub fn recover(partition: &Path) -> io::Result<()> {
         let base = path
             .file_stem()
             .and_then(|stem| stem.to_str()?.parse().ok());
-        let orphaned = base.is_some_and(|base| Segment::open_finished(partition, base).is_none());
+        let orphaned = path.with_extension("log").exists()
+            && base.is_some_and(|base| Segment::open_finished(partition, base).is_none());
         if extension == "index-clean" && orphaned {
             std::fs::rename(&path, path.with_extension("index"))?;
         } else {

@@ -226,6 +226,35 @@ fn a_crash_at_any_step_of_a_compaction_loses_nothing() {
 }
 
 #[test]
+fn a_round_that_is_stopped_or_outlives_its_log_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap().flatten();
+        let files = entries.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap()));
+        files.collect::<BTreeMap<_, _>>()
+    };
+    let mut log = Log::open(folder.path(), compacting(800)).unwrap();
+    fill(&mut log, 60);
+    let (go, stop) = (AtomicBool::new(false), AtomicBool::new(true));
+    let before = files();
+    let job = log.compaction_due(0).unwrap();
+    assert!(job.learn(&stop).is_err());
+    let keys = job.learn(&go).unwrap();
+    let stopped = job.rewrite(&keys, &stop, |_| panic!("nothing is done"));
+    assert!(stopped.is_err());
+    assert_eq!(files(), before);
+    log.abandon();
+    assert!(log.begin_compaction(&keys).is_err());
+    job.rewrite(&keys, &go, |rewritten| log.replace(rewritten))
+        .unwrap();
+    assert!(log.end_compaction(&keys, 0).is_err());
+    assert!(log.compaction_due(0).is_none());
+    assert!(log.expire(i64::MAX).unwrap().is_none());
+    assert_eq!(log.delete_before(5), Err(ResponseError::KafkaStorageError));
+    assert_eq!(files(), before);
+}
+
+#[test]
 fn records_that_are_missing_for_another_reason_are_still_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = Log::open(folder.path(), Upkeep::keeping_all(500)).unwrap();

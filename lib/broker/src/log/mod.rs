@@ -383,6 +383,11 @@ impl Log {
         (LEADER_EPOCH <= epoch).then(|| (LEADER_EPOCH, self.end_offset()))
     }
 
+    /// Ends the log where it is: nothing is written to its folder any more.
+    pub fn abandon(&mut self) {
+        self.broken = true;
+    }
+
     /// Syncs everything to the disk and notes down that the log ends soundly.
     ///
     /// # Errors

@@ -45,6 +45,9 @@ impl Partition {
         records: &[u8],
         append_time: Option<i64>,
     ) -> Result<Appended, ResponseError> {
+        if self.deleted.load(Ordering::Acquire) {
+            return Err(ResponseError::UnknownTopicOrPartition);
+        }
         let appended = lock(&self.log).append(header, records, append_time)?;
         self.wake();
         Ok(appended)
@@ -127,6 +130,8 @@ impl Partition {
     pub fn delete(&self) {
         self.deleted.store(true, Ordering::Release);
         self.ending.store(true, Ordering::Release);
+        // A topic of the same name may get the same folder.
+        lock(&self.log).abandon();
         self.wake();
     }
 

@@ -206,9 +206,19 @@ pub fn life(address: &str) {
     assert_eq!(first.commit(wire, 3), NONE);
     listed(wire, &group);
     assert_eq!(delete(wire, &group), NON_EMPTY_GROUP);
-    // A second member: the first keeps committing under its generation until it joins again.
+    shared(address, wire, &mut first);
+    assert_eq!(first.leave(wire), NONE);
+    assert_eq!(state(wire, &group), "Empty");
+    assert_eq!(committed(wire, &group, &topic), 4);
+    assert_eq!(delete(wire, &group), NONE);
+    assert_eq!(state(wire, &group), "Dead");
+    assert_eq!(committed(wire, &group, &topic), -1);
+}
+
+/// A second member comes and goes; the first keeps committing under its generation until it joins again.
+fn shared(address: &str, wire: &mut Wire, first: &mut Member<'_>) {
     let other = &mut Wire::connect(address);
-    let mut second = Member::new(&group, &topic, None);
+    let mut second = Member::new(first.group, first.topic, None);
     let given = other.ask(9, &second.join_request());
     assert_eq!(given.error_code, MEMBER_ID_REQUIRED);
     second.id = given.member_id;
@@ -226,7 +236,7 @@ pub fn life(address: &str) {
     );
     other.send(
         4,
-        &HeartbeatRequest::default().with_group_id(group_id(&group)),
+        &HeartbeatRequest::default().with_group_id(group_id(first.group)),
     );
     assert_eq!(
         other.receive::<HeartbeatRequest>(4).error_code,
@@ -241,12 +251,6 @@ pub fn life(address: &str) {
     assert_eq!(second.sync(other, &[]), (NONE, Bytes::from_static(b"two")));
     assert_eq!(second.leave(other), NONE);
     assert_eq!(second.leave(other), UNKNOWN_MEMBER_ID);
-    assert_eq!(first.leave(wire), NONE);
-    assert_eq!(state(wire, &group), "Empty");
-    assert_eq!(committed(wire, &group, &topic), 4);
-    assert_eq!(delete(wire, &group), NONE);
-    assert_eq!(state(wire, &group), "Dead");
-    assert_eq!(committed(wire, &group, &topic), -1);
 }
 
 fn listed(wire: &mut Wire, group: &str) {
