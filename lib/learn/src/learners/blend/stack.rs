@@ -12,7 +12,7 @@ const TERMS: usize = EXPERTS + 1;
 const PRIOR: f64 = 0.1;
 
 /// How fast certainty is lost, so that shares can follow a world that changes.
-const GROW: f64 = 1.0003;
+const GROW: f64 = 1.0001;
 
 /// Certainty is not lost beyond this sum of variances.
 const VARIANCE_MAX: f64 = 0.5;
