@@ -174,6 +174,14 @@ impl CheckedParams {
         }
     }
 
+    /// Returns how many classes there are, if labels are classes.
+    pub fn classes(&self) -> Option<u16> {
+        match self.loss {
+            contract::Loss::Softmax(classes) => Some(classes),
+            _ => None,
+        }
+    }
+
     pub(crate) fn weights(&self) -> usize {
         1 << self.bits
     }
