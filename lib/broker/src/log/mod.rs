@@ -378,9 +378,9 @@ impl Log {
         find().map_err(|cause| self.unreadable(&cause))
     }
 
-    /// Returns where records of `epoch` end: one broker leads for ever, so at the end of the log.
+    /// Returns where records of `epoch` end: one broker leads for ever, so at the end of the log, and later epochs are none.
     pub fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
-        (LEADER_EPOCH <= epoch).then(|| (LEADER_EPOCH, self.end_offset()))
+        (LEADER_EPOCH == epoch).then(|| (LEADER_EPOCH, self.end_offset()))
     }
 
     /// Ends the log where it is: nothing is written to its folder any more.

@@ -301,6 +301,11 @@ pub fn strangers(address: &str) {
     member.generation += 1;
     assert_eq!(member.commit(wire, 2), ILLEGAL_GENERATION);
     assert_eq!(member.heartbeat(wire), ILLEGAL_GENERATION);
+    assert_eq!(member.sync(wire, &[]).0, ILLEGAL_GENERATION);
+    let mut other = Member::new(&group, &topic, Some("other")).join_request();
+    other.protocols[0].name = text("another");
+    let refused = wire.ask(9, &other).error_code;
+    assert_eq!(refused, INCONSISTENT_GROUP_PROTOCOL);
     assert_eq!(committed(wire, &group, &topic), 1);
     assert_eq!(member.leave(wire), NONE);
 }

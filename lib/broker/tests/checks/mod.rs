@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)] // a check fails as a test does
 
 mod configs;
+mod data;
 mod groups;
 mod logs;
 mod wire;
@@ -35,6 +36,7 @@ pub const OFFSET_OUT_OF_RANGE: i16 = 1;
 pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 pub const MESSAGE_TOO_LARGE: i16 = 10;
 pub const ILLEGAL_GENERATION: i16 = 22;
+pub const INCONSISTENT_GROUP_PROTOCOL: i16 = 23;
 pub const UNKNOWN_MEMBER_ID: i16 = 25;
 pub const INVALID_TOPIC_EXCEPTION: i16 = 17;
 pub const REBALANCE_IN_PROGRESS: i16 = 27;
@@ -72,6 +74,10 @@ pub const CHECKS: &[Check] = &[
     ),
     ("a compacted topic wants keys", configs::keys),
     ("times in the future are refused", configs::times),
+    ("spoilt batches are refused", data::spoilt),
+    ("what is not there is unknown", data::nowhere),
+    ("topics come and go with their data", data::come_and_go),
+    ("an epoch ends where the next begins", data::epochs),
     ("partitions are added", logs::partitions),
     ("records are deleted up to an offset", logs::deleted_records),
     (
