@@ -81,7 +81,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         print!("{}", summary(&evaluation));
     }
     if let Some(file) = &args.html {
-        let page = evaluate::html(&args.file.display().to_string(), &evaluation);
+        let name = args.file.file_name().unwrap_or(args.file.as_os_str());
+        let page = evaluate::html(&name.to_string_lossy(), &evaluation);
         std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
         eprintln!("curves are in {}", file.display());
     }

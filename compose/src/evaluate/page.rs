@@ -106,7 +106,7 @@ fn curve(page: &mut String, evaluation: &Evaluation) {
     };
     section(
         page,
-        "wide",
+        "",
         title,
         says,
         &svg::lines(title, &EXAMPLES, &LOSS, &series),
