@@ -17,8 +17,11 @@ pub struct Score {
     pub wire: u32,
     /// The event's id.
     pub id: String,
-    /// Probability that the label is yes.
+    /// Probability that the label is yes, the number to expect, or the probability of the class.
     pub score: f64,
+    /// The likeliest class, if labels are classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// Whether the score reaches the contract's threshold.
     pub decision: bool,
     /// When the event happened, RFC 3339.
@@ -75,8 +78,10 @@ pub struct ScoreWriter {
 pub struct ScoreRow<'a> {
     /// The event's id.
     pub id: &'a str,
-    /// Probability that the label is yes.
+    /// Probability that the label is yes, the number to expect, or the probability of the class.
     pub score: f64,
+    /// The likeliest class, if labels are classes.
+    pub class: Option<&'a str>,
     /// When the event happened.
     pub event_time: EventTime,
     /// Offset of the raw record.
@@ -108,6 +113,10 @@ impl ScoreWriter {
         write_json_text(row.id, out);
         out.push_str(r#","score":"#);
         write_number(row.score, out);
+        if let Some(class) = row.class {
+            out.push_str(r#","class":"#);
+            write_json_text(class, out);
+        }
         out.push_str(r#","decision":"#);
         out.push_str(if self.threshold <= row.score {
             "true"
@@ -194,6 +203,7 @@ mod tests {
         let row = ScoreRow {
             id: "a\"\\\u{1}é",
             score: 0.1 + 0.2,
+            class: Some("b\""),
             event_time: EventTime(1_357_035_300_000_000),
             source_offset: Offset(77),
             reasons: &reasons,
@@ -204,6 +214,7 @@ mod tests {
         assert_eq!(score.id, row.id);
         assert_eq!(score.score.to_bits(), row.score.to_bits());
         assert!(score.decision);
+        assert_eq!(score.class.as_deref(), Some("b\""));
         assert_eq!(score.event_time, "2013-01-01T10:15:00Z");
         assert_eq!(score.model, model);
         assert_eq!(

@@ -1,6 +1,6 @@
 //! The contract as its author meets it: what is accepted, and what is said about what is not.
 
-use schemas::contract::{FeatureKind, TimePart};
+use schemas::contract::{FeatureKind, LabelType, Learner, Loss, Schedule, TimePart, Update};
 use schemas::{ColumnRole, Columns, Contract};
 
 const GOOD: &str = include_str!("../fixtures/contract.toml");
@@ -113,4 +113,106 @@ fn sealed_fields_become_binary_columns_and_tokens_their_own() {
     assert_eq!(columns.index(tail, ColumnRole::Open), None);
     let id = columns.index(contract.event.id, ColumnRole::Open).unwrap();
     assert!(!columns.schema().field(id).is_nullable());
+}
+
+/// The good contract with other sections `[label]` and `[learner]`.
+fn with(label: &str, learner: &str) -> String {
+    let start = GOOD.find("[label]").unwrap();
+    let end = GOOD.find("[decision]").unwrap();
+    let label = format!("[label]\nname = \"late\"\nevent = \"id\"\ntime = \"time\"\n{label}\n");
+    format!("{}{label}{learner}\n{}", &GOOD[..start], &GOOD[end..])
+}
+
+#[test]
+fn nothing_has_to_be_said_about_the_learner() {
+    let parse = |label| Contract::parse("x", &with(label, "")).unwrap();
+    assert_eq!(parse("").learner, Learner::of(LabelType::Bool, 0));
+    assert_eq!(parse("type = \"number\"").learner.loss, Loss::Squared);
+    let classes = parse("type = \"class\"\nclasses = [\"a\", \"b\", \"c\"]");
+    assert_eq!(classes.learner.loss, Loss::Softmax(3));
+    let text = with(
+        "type = \"number\"",
+        "[learner]\nloss = \"quantile\"\nquantile = 0.9\nupdate = \"sgd\"\nschedule = \"root\"",
+    );
+    let learner = Contract::parse("x", &text).unwrap().learner;
+    assert_eq!(learner.loss, Loss::Quantile(0.9));
+    assert_eq!(
+        (learner.update, learner.schedule),
+        (Update::Sgd, Schedule::Root)
+    );
+}
+
+#[test]
+fn what_does_not_fit_a_learner_is_one_clear_problem() {
+    let check = |label, learner: &str, expected| {
+        let errors = Contract::parse("x", &with(label, learner)).unwrap_err();
+        let text = errors.to_string();
+        assert_eq!(errors.problems.len(), 1, "{text}");
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    };
+    check(
+        "",
+        "[learner]\nloss = \"best\"",
+        "`learner.loss` is \"best\"; write one of `logistic`, `squared`",
+    );
+    check(
+        "",
+        "[learner]\nupdate = \"adam\"",
+        "`learner.update` is \"adam\"; write one of `blend`, `ftrl`",
+    );
+    check(
+        "",
+        "[learner]\nloss = \"squared\"",
+        "does not fit the label's type; write type = \"number\"",
+    );
+    check(
+        "",
+        "[learner]\nrate = 0.1",
+        "`learner.rate` on an update that has none; remove it",
+    );
+    check(
+        "",
+        "[learner]\nupdate = \"ftrl\"\nrate = 0",
+        "`learner.rate` is 0; write a number above 0",
+    );
+    check(
+        "",
+        "[learner]\nupdate = \"ftrl\"\nschedule = \"root\"",
+        "on an update that is no SGD",
+    );
+    check(
+        "type = \"number\"",
+        "[learner]\nloss = \"quantile\"\nquantile = 1",
+        "write a number between 0 and 1",
+    );
+    check(
+        "type = \"number\"",
+        "[learner]\ndeviations = 2",
+        "`learner.deviations` on a loss that has none",
+    );
+    check(
+        "type = \"class\"\nclasses = [\"a\"]",
+        "",
+        "`label.classes` has 1 classes; write 2 to 64",
+    );
+    check(
+        "classes = [\"a\", \"b\"]",
+        "",
+        "on a label that is no class",
+    );
+    check(
+        "",
+        "[learner]\nbits = 25",
+        "`learner.bits` is 25; write a number from 1 to 24",
+    );
+}
+
+#[test]
+fn what_a_published_contract_means_keeps_its_digest() {
+    let contract = Contract::parse("contract.toml", GOOD).unwrap();
+    let digest = contract.digest().to_string();
+    assert_eq!(
+        digest,
+        "fe75554b1e354b1e7ddeb637178024d71e6d65a846192a578c8d897e4ad20f5d"
+    );
 }

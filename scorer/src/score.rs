@@ -13,6 +13,7 @@ use schemas::{ColumnRole, Columns, Contract, Digest, EventTime, Offset, Partitio
 pub struct Scorer {
     space: FeatureSpace,
     names: Vec<String>,
+    classes: Vec<String>,
     id: Option<usize>,
     contract: Digest,
     threshold: f64,
@@ -31,6 +32,7 @@ pub struct ScoredBatch<'a> {
     parents: &'a StringArray,
     scored: &'a [Scored],
     names: &'a [String],
+    classes: &'a [String],
     writer: ScoreWriter,
 }
 
@@ -43,6 +45,10 @@ impl Scorer {
         let space = FeatureSpace::new(contract)?;
         Ok(Scorer {
             names: space.names().map(str::to_owned).collect(),
+            classes: contract
+                .label
+                .as_ref()
+                .map_or_else(Vec::new, |label| label.classes.clone()),
             id: Columns::of(contract).index(contract.event.id, ColumnRole::Open),
             contract: contract.digest(),
             threshold: contract.decision.threshold,
@@ -130,6 +136,7 @@ impl Scorer {
             parents: batch.column(Columns::TRACE_PARENT).as_string(),
             scored: &self.scored,
             names: &self.names,
+            classes: &self.classes,
             writer: ScoreWriter::new(
                 reference,
                 self.contract,
@@ -182,6 +189,10 @@ impl ScoredBatch<'_> {
         let row = ScoreRow {
             id: self.ids.value(row),
             score: scored.probability,
+            class: scored
+                .class
+                .and_then(|class| self.classes.get(usize::from(class)))
+                .map(String::as_str),
             event_time: EventTime(self.event_times.value(row)),
             source_offset: Offset(self.offsets.value(row)),
             reasons: &reasons[..count],

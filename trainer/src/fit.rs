@@ -266,10 +266,10 @@ impl Fitter {
         }
         let learner = self.learner.take().ok_or(FitError::Broken)?;
         let learner = self.params.fit_with(Some(learner), &self.pairs.dataset)?;
-        let is_number = self.params.predicts_numbers();
+        let yes_or_no = self.params.predicts_yes_or_no();
         let labels = self.pairs.dataset.targets.iter().zip(&self.pairs.known);
         for (probability, (label, known)) in learner.tested().iter().zip(labels) {
-            if !is_number {
+            if yes_or_no {
                 self.metrics
                     .observe(*probability, label.value == 1.0, *known);
             }

@@ -86,8 +86,8 @@ pub enum Loss {
     Poisson,
     /// Distance on the wrong side of the margin.
     Hinge,
-    /// Log loss of the probabilities of several classes.
-    Softmax,
+    /// Log loss of the probabilities of so many classes.
+    Softmax(u16),
 }
 
 /// How a weight moves.
@@ -143,10 +143,10 @@ impl Crosses {
 }
 
 impl Learner {
-    /// Returns how labels of a type are learned when the contract does not say.
-    pub fn of(kind: LabelType) -> Learner {
+    /// Returns how labels of a type are learned when the contract does not say; `classes` is how many there are.
+    pub fn of(kind: LabelType, classes: u16) -> Learner {
         Learner {
-            loss: default_loss(kind),
+            loss: default_loss(kind, classes),
             update: Update::Blend,
             bits: 18,
             rate: default_rate(Update::Blend),
@@ -158,11 +158,11 @@ impl Learner {
     }
 }
 
-fn default_loss(kind: LabelType) -> Loss {
+fn default_loss(kind: LabelType, classes: u16) -> Loss {
     match kind {
         LabelType::Bool => Loss::Logistic,
         LabelType::Number => Loss::Squared,
-        LabelType::Class => Loss::Softmax,
+        LabelType::Class => Loss::Softmax(classes),
     }
 }
 
@@ -179,7 +179,11 @@ pub(super) fn label(mut walk: Walk, problems: &mut Problems) -> Option<Label> {
         return None;
     }
     let name = walk.required_text("name", problems);
-    let kinds = [("bool", LabelType::Bool), ("number", LabelType::Number)];
+    let kinds = [
+        ("bool", LabelType::Bool),
+        ("number", LabelType::Number),
+        ("class", LabelType::Class),
+    ];
     let kind = walk.word("type", &kinds, Some(LabelType::Bool), problems);
     let classes = classes(&mut walk, kind, problems);
     let event = walk.required_text("event", problems);
@@ -228,8 +232,10 @@ fn classes(walk: &mut Walk, kind: Option<LabelType>, problems: &mut Problems) ->
 }
 
 /// Takes the section `[learner]`, which may be absent or empty.
-pub(super) fn learner(mut walk: Walk, label: LabelType, problems: &mut Problems) -> Learner {
-    let loss = loss(&mut walk, label, problems);
+pub(super) fn learner(mut walk: Walk, label: Option<&Label>, problems: &mut Problems) -> Learner {
+    let kind = label.map_or(LabelType::Bool, |label| label.kind);
+    let classes = label.map_or(0, |label| label.classes.len() as u16);
+    let loss = loss(&mut walk, kind, classes, problems);
     let updates = [
         ("blend", Update::Blend),
         ("ftrl", Update::Ftrl),
@@ -266,7 +272,7 @@ pub(super) fn learner(mut walk: Walk, label: LabelType, problems: &mut Problems)
 }
 
 /// Takes the loss and its parameter, and holds it against the label's type.
-fn loss(walk: &mut Walk, label: LabelType, problems: &mut Problems) -> Loss {
+fn loss(walk: &mut Walk, label: LabelType, classes: u16, problems: &mut Problems) -> Loss {
     let losses = [
         ("logistic", Loss::Logistic),
         ("squared", Loss::Squared),
@@ -275,8 +281,9 @@ fn loss(walk: &mut Walk, label: LabelType, problems: &mut Problems) -> Loss {
         ("huber", Loss::Huber(1.0)),
         ("poisson", Loss::Poisson),
         ("hinge", Loss::Hinge),
+        ("softmax", Loss::Softmax(classes)),
     ];
-    let unsaid = default_loss(label);
+    let unsaid = default_loss(label, classes);
     let span = walk
         .value("loss")
         .map_or(walk.span.clone(), toml::Spanned::span);
@@ -302,7 +309,7 @@ fn loss(walk: &mut Walk, label: LabelType, problems: &mut Problems) -> Loss {
     );
     let wanted = match loss {
         Loss::Logistic | Loss::Hinge => (LabelType::Bool, "bool"),
-        Loss::Softmax => (LabelType::Class, "class"),
+        Loss::Softmax(_) => (LabelType::Class, "class"),
         _ => (LabelType::Number, "number"),
     };
     if wanted.0 != label {

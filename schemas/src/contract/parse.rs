@@ -60,7 +60,7 @@ fn sections(root: &mut Walk, problems: &mut Problems) -> Option<Contract> {
     let features = features::features(root, &fields, problems);
     let label = learner::label(root.table("label", problems), problems);
     let kind = label.as_ref().map_or(LabelType::Bool, |label| label.kind);
-    let learner = learner::learner(root.table("learner", problems), kind, problems);
+    let learner = learner::learner(root.table("learner", problems), label.as_ref(), problems);
     let decision = decision(root.table("decision", problems), kind, problems);
     let lake = lake(root.table("lake", problems), problems);
     let monitors = monitors(root.table("monitors", problems), problems);

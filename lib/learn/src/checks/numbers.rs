@@ -125,7 +125,8 @@ fn one_value_is_no_trouble(make: &impl Fn(Layout) -> Learner) {
     for mut example in stream(Loss::Squared, 3, 500) {
         example.label = Label::new(7.0);
         learner.learn(example.row(), example.label).unwrap();
-        assert_eq!(learner.predict_row(example.row()), 7.0);
+        let predicted = learner.predict_row(example.row());
+        assert!((predicted - 7.0).abs() < 0.05, "{predicted}");
     }
 }
 
@@ -160,11 +161,11 @@ fn convergence_to_the_batch_optimum(make: &impl Fn(Layout) -> Learner, loss: Los
     for (id, values) in &groups {
         let best = optimum(loss, values);
         let found = learner.predict_row(row(&[*id]));
-        // A quantile of whole numbers is anywhere between two of them; Huber's optimum near the mean.
+        // A quantile of whole numbers is anywhere between two of them; Huber's optimum is near the mean, and who
+        // forgets knows as much as the last hundred labels say.
         let allowed = match loss {
             Loss::Absolute | Loss::Quantile(_) => 1.1,
-            Loss::Huber(_) => 0.5,
-            _ => 0.25,
+            _ => 0.5,
         };
         assert!(
             (found - best).abs() < allowed,

@@ -64,9 +64,14 @@ impl<'a> FitWith<'a, Rows, Vec<Label>, LearnError> for CheckedParams {
         }
         let Learner { model, tested, .. } = &mut learner;
         tested.clear();
-        each!(model,
-            linear => linear.learn_all(rows, labels, &self.rates(), tested),
-            blend => blend.learn_all(rows, labels, tested))?;
+        match self.classes() {
+            Some(classes) => each!(model,
+                linear => linear.learn_classes(rows, labels, &self.rates(), classes, tested),
+                blend => blend.learn_classes(rows, labels, classes, tested))?,
+            None => each!(model,
+                linear => linear.learn_all(rows, labels, &self.rates(), tested),
+                blend => blend.learn_all(rows, labels, tested))?,
+        }
         Ok(learner)
     }
 }
@@ -74,6 +79,10 @@ impl<'a> FitWith<'a, Rows, Vec<Label>, LearnError> for CheckedParams {
 impl PredictInplace<Rows, Vec<f64>> for Learner {
     fn predict_inplace<'a>(&'a self, rows: &'a Rows, out: &mut Vec<f64>) {
         out.clear();
+        if self.params.classes().is_some() {
+            out.extend(rows.iter().map(|row| self.predict_row(row)));
+            return;
+        }
         each!(&self.model,
         linear => linear.each_row(rows, |row| out.push(linear.target.outward(linear.logit(row)))),
         blend => {

@@ -23,7 +23,7 @@ pub(crate) fn invariant(loss: Loss, score: f64, target: f64, weight: f64, pace: 
     match loss {
         // The error falls exponentially along the way.
         Loss::Squared => -error * libm::expm1(-way) / pace,
-        Loss::Logistic | Loss::Softmax if target == 0.0 || target == 1.0 => {
+        Loss::Logistic | Loss::Softmax(_) if target == 0.0 || target == 1.0 => {
             let side = 2.0 * target - 1.0;
             let margin = score * side;
             -side * (climb(margin, way) - margin) / pace

@@ -188,7 +188,22 @@ impl<W: Weight> Linear<W> {
         self.bias.step(gradient, 1.0, rates);
     }
 
-    fn watch(&mut self, row: Row<'_>) {
+    /// Moves the weights of a row's features, and nothing else.
+    pub(super) fn step_salted(&mut self, row: Row<'_>, gradient: f32, rates: &Rates) {
+        let rates = &Rates {
+            rate: rates.rate_at(self.examples),
+            ..*rates
+        };
+        for (slot, id) in row.ids.iter().enumerate() {
+            let raw = row.numbers.get(slot);
+            let value = raw.map_or(1.0, |raw| self.scalers[slot].scale.apply(*raw));
+            self.step(*id, gradient, value, rates);
+        }
+        let pairs = self.pairs;
+        pairs.each(row, |_, _, id| self.step(id, gradient, 1.0, rates));
+    }
+
+    pub(super) fn watch(&mut self, row: Row<'_>) {
         let scalers = self.scalers.iter_mut().zip(row.numbers);
         scalers.for_each(|(scaler, raw)| scaler.observe(*raw));
     }

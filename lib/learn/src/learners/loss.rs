@@ -36,7 +36,7 @@ pub(crate) struct Pull {
 pub(crate) fn pull(loss: Loss, score: f64, target: f64, spread: f64) -> Pull {
     let error = score - target;
     let (gradient, curvature) = match loss {
-        Loss::Logistic | Loss::Softmax => {
+        Loss::Logistic | Loss::Softmax(_) => {
             let probability = sigmoid(score);
             (probability - target, probability * (1.0 - probability))
         }
@@ -81,7 +81,7 @@ pub(crate) fn settle(loss: Loss, score: f64, target: f64, spread: &mut f64) {
         }
         Loss::Absolute => error.abs(),
         Loss::Quantile(quantile) => pinball(quantile, error),
-        Loss::Logistic | Loss::Softmax | Loss::Poisson | Loss::Hinge => return,
+        Loss::Logistic | Loss::Softmax(_) | Loss::Poisson | Loss::Hinge => return,
     };
     *spread = (*spread + (size - *spread) * SHARE).max(LEAST);
 }
@@ -90,7 +90,7 @@ pub(crate) fn settle(loss: Loss, score: f64, target: f64, spread: &mut f64) {
 #[inline]
 pub(crate) fn limit(loss: Loss) -> f64 {
     match loss {
-        Loss::Logistic | Loss::Softmax | Loss::Poisson | Loss::Hinge => LOG_MAX,
+        Loss::Logistic | Loss::Softmax(_) | Loss::Poisson | Loss::Hinge => LOG_MAX,
         Loss::Squared | Loss::Absolute | Loss::Quantile(_) | Loss::Huber(_) => DEVIATIONS_MAX,
     }
 }
@@ -117,7 +117,7 @@ impl Target {
         let Scale { mean, inverse } = self.scaler.scale;
         let warm = WARM_UP <= self.scaler.count;
         match self.loss {
-            Loss::Logistic | Loss::Hinge | Loss::Softmax => {
+            Loss::Logistic | Loss::Hinge | Loss::Softmax(_) => {
                 (0.0..=1.0).contains(&label).then_some(label)
             }
             Loss::Poisson => {
@@ -153,7 +153,7 @@ impl Target {
         }
         let error = predicted - label;
         let cost = match self.loss {
-            Loss::Logistic | Loss::Softmax => log_loss(score, 0.5 <= label),
+            Loss::Logistic | Loss::Softmax(_) => log_loss(score, 0.5 <= label),
             Loss::Squared => 0.5 * error * error,
             Loss::Absolute => error.abs(),
             Loss::Quantile(quantile) => pinball(quantile, error),
@@ -176,7 +176,7 @@ impl Target {
 #[inline]
 pub(crate) fn outward(loss: Loss, scale: Scale, score: f64) -> f64 {
     match loss {
-        Loss::Logistic | Loss::Hinge | Loss::Softmax => sigmoid(score),
+        Loss::Logistic | Loss::Hinge | Loss::Softmax(_) => sigmoid(score),
         Loss::Poisson => scale.mean.max(0.0) * libm::exp(score),
         _ if scale.inverse == 0.0 => scale.mean,
         _ => scale.mean + score / scale.inverse,
@@ -185,7 +185,7 @@ pub(crate) fn outward(loss: Loss, scale: Scale, score: f64) -> f64 {
 
 /// Says whether the label is a number.
 pub(crate) fn is_number(loss: Loss) -> bool {
-    !matches!(loss, Loss::Logistic | Loss::Hinge | Loss::Softmax)
+    !matches!(loss, Loss::Logistic | Loss::Hinge | Loss::Softmax(_))
 }
 
 #[inline]

@@ -6,6 +6,7 @@
 //! ([`linfa::traits::FitWith`]) and the [`Learner`] predicts ([`linfa::traits::PredictInplace`]).
 
 mod blend;
+mod classes;
 mod crosses;
 mod fit;
 mod importance;
@@ -23,6 +24,7 @@ use schemas::contract::Update;
 
 pub use self::blend::Opinions;
 pub(crate) use self::blend::{Blend, BlendWeights, Coin, Entry, Part, Plan};
+pub(crate) use self::classes::{likeliest, salt};
 pub(crate) use self::crosses::Pairs;
 pub use self::fit::LearnError;
 pub(crate) use self::linear::{Linear, View};
@@ -38,7 +40,7 @@ use crate::features::{Layout, Row};
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Label {
-    /// 1 for yes, 0 for no; or the number.
+    /// 1 for yes, 0 for no; the number; the index of the class.
     pub value: f64,
     /// How much it counts: 1 is as much as one example.
     pub weight: f64,
@@ -160,11 +162,15 @@ impl Learner {
         each!(&self.model, linear => linear.usage, blend => blend.usage)
     }
 
-    /// Returns the probability of yes, or the number to expect; changes nothing.
+    /// Returns the probability of yes, the number to expect, or the probability of the likeliest class; changes
+    /// nothing.
     ///
     /// # Panics
     /// If the row has another layout.
     pub fn predict_row(&self, row: Row<'_>) -> f64 {
+        if let Some(classes) = self.params.classes() {
+            return likeliest(&self.class_scores(row, classes)).1;
+        }
         each!(&self.model,
         linear => linear.target.outward(linear.logit(row)),
         blend => {
@@ -173,12 +179,32 @@ impl Learner {
         })
     }
 
+    /// Returns the probability of each class; of yes alone, if labels are no classes.
+    ///
+    /// # Panics
+    /// If the row has another layout.
+    pub fn predict_classes(&self, row: Row<'_>) -> Vec<f64> {
+        match self.params.classes() {
+            Some(classes) => classes::probabilities(&self.class_scores(row, classes)),
+            None => vec![self.predict_row(row)],
+        }
+    }
+
+    fn class_scores(&self, row: Row<'_>, classes: u16) -> Vec<f64> {
+        each!(&self.model,
+            linear => linear.class_scores(row, classes),
+            blend => blend.class_scores(row, classes))
+    }
+
     /// Returns what the experts say of a row now, to be told with its label when that comes later; `None` for a
     /// learner that has no use for it.
     ///
     /// # Panics
     /// If the row has another layout.
     pub fn foresee(&self, row: Row<'_>) -> Option<Opinions> {
+        if self.params.classes().is_some() {
+            return None;
+        }
         each!(&self.model, _linear => None, blend => Some(blend.opinions(&mut Plan::default(), row)))
     }
 
@@ -192,9 +218,14 @@ impl Learner {
     /// If the row has another layout.
     pub fn learn(&mut self, row: Row<'_>, label: Label) -> Result<Loss, NonFinite> {
         let rates = self.params.rates();
-        let tested = each!(&mut self.model,
-            linear => linear.learn(row, &label, &rates),
-            blend => blend.learn(&mut Plan::default(), row, &label));
+        let tested = match self.params.classes() {
+            Some(classes) => each!(&mut self.model,
+                linear => linear.learn_class(row, &label, &rates, classes),
+                blend => blend.learn_class(row, &label, classes)),
+            None => each!(&mut self.model,
+                linear => linear.learn(row, &label, &rates),
+                blend => blend.learn(&mut Plan::default(), row, &label)),
+        };
         tested.map(|tested| Loss(tested.cost))
     }
 

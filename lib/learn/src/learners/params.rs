@@ -174,6 +174,19 @@ impl CheckedParams {
         }
     }
 
+    /// Says whether predictions are probabilities of yes.
+    pub fn predicts_yes_or_no(&self) -> bool {
+        !is_number(self.loss) && self.classes().is_none()
+    }
+
+    /// Returns how many classes there are, if labels are classes.
+    pub fn classes(&self) -> Option<u16> {
+        match self.loss {
+            contract::Loss::Softmax(classes) => Some(classes),
+            _ => None,
+        }
+    }
+
     pub(crate) fn weights(&self) -> usize {
         1 << self.bits
     }

@@ -65,7 +65,8 @@ fn the_blend_keeps_every_learner_promise() {
     }
 }
 
-const NUMBERS: [Loss; 6] = [
+const LOSSES: [Loss; 7] = [
+    Loss::Softmax(3),
     Loss::Squared,
     Loss::Absolute,
     Loss::Quantile(0.8),
@@ -76,7 +77,7 @@ const NUMBERS: [Loss; 6] = [
 
 #[test]
 fn the_blend_keeps_every_promise_of_every_loss() {
-    for loss in NUMBERS {
+    for loss in LOSSES {
         checks::run_all(
             Params::new(Update::Blend)
                 .bits(10)
@@ -97,7 +98,7 @@ fn every_update_keeps_every_promise_of_every_loss() {
         Update::Coin,
     ];
     for params in others.map(Params::new).into_iter().chain([sgd]) {
-        for loss in NUMBERS {
+        for loss in LOSSES {
             checks::run_all(params.bits(10).loss(loss).check().unwrap());
         }
     }

@@ -77,7 +77,7 @@ pub(super) fn read(lines: &BTreeMap<String, String>) -> Result<Params, &'static 
         "huber" => Loss::Huber(parameter()?),
         "poisson" => Loss::Poisson,
         "hinge" => Loss::Hinge,
-        "softmax" => Loss::Softmax,
+        "softmax" => Loss::Softmax(parameter()? as u16),
         _ => return Err("loss"),
     };
     let schedule = meaning(&SCHEDULES, line("schedule").unwrap_or_default()).ok_or("schedule")?;
@@ -94,7 +94,7 @@ fn loss_words(loss: Loss) -> (&'static str, Option<f64>) {
         Loss::Huber(deviations) => ("huber", Some(deviations)),
         Loss::Poisson => ("poisson", None),
         Loss::Hinge => ("hinge", None),
-        Loss::Softmax => ("softmax", None),
+        Loss::Softmax(classes) => ("softmax", Some(f64::from(classes))),
     }
 }
 

@@ -20,21 +20,29 @@ pub struct Reason {
 /// A score and its strongest reasons.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scored {
-    /// Probability of yes, or the number to expect.
+    /// Probability of yes, the number to expect, or the probability of the likeliest class.
     pub probability: f64,
+    /// The likeliest class, if labels are classes.
+    pub class: Option<u16>,
     /// The strongest first; on a tie the earlier slot.
     pub reasons: [Option<Reason>; REASONS],
 }
 
-/// Scores a row by a linear model; returns the score and its reasons.
+/// Scores a row by a linear model; returns the score and its reasons among the first slots.
 #[inline]
-pub(super) fn linear(model: &impl View, row: Row<'_>) -> (f64, [Option<Reason>; REASONS]) {
+pub(super) fn linear(
+    model: &impl View,
+    row: Row<'_>,
+    slots: usize,
+) -> (f64, [Option<Reason>; REASONS]) {
     let mut score = f64::from(model.bias());
     let mut strongest = [0; REASONS];
     for slot in 0..row.ids.len() {
         let contribution = model.part(row, slot);
         score += contribution;
-        insert(&mut strongest, key(contribution, slot));
+        if slot < slots {
+            insert(&mut strongest, key(contribution, slot));
+        }
     }
     // Places of pairs: behind all slots, the first slot of the pair in the higher half.
     model.pairs().each(row, |slot, with, id| {
@@ -68,6 +76,8 @@ pub(super) struct Ledger {
     pub plan: Plan,
     slots: Vec<f64>,
     pairs: Vec<Part>,
+    /// What is no feature's.
+    pub rest: f64,
 }
 
 impl Ledger {
@@ -79,14 +89,24 @@ impl Ledger {
     ) -> (f64, [Option<Reason>; REASONS]) {
         model.plan(&mut self.plan, row);
         let (score, opinions) = model.score(&self.plan);
-        let Ledger { plan, slots, pairs } = self;
+        let Ledger {
+            plan,
+            slots,
+            pairs,
+            rest,
+        } = self;
+        let mut unnamed = 0.0;
         slots.clear();
-        slots.resize(row.ids.len(), 0.0);
+        // A class's own bias, behind all slots, is no feature.
+        let named = model.lens.layout.slots;
+        slots.resize(named, 0.0);
         pairs.clear();
-        model.explain(plan, opinions, |part| match part.with {
-            None => slots[part.slot] += part.contribution,
-            Some(_) => pairs.push(part),
+        let bias = model.explain(plan, opinions, |part| match part.with {
+            None if part.slot < named => slots[part.slot] += part.contribution,
+            Some(with) if with < named => pairs.push(part),
+            _ => unnamed += part.contribution,
         });
+        *rest = bias + unnamed;
         (score, self.strongest())
     }
 

@@ -8,7 +8,9 @@ use schemas::{Contract, Digest, ModelVersion};
 use super::reasons::{Ledger, Reason, Scored, linear};
 use super::{Lineage, Snapshot};
 use crate::features::{Layout, Row, Rows};
-use crate::learners::{BlendWeights, Pairs, Plan, Scale, View, is_number, outward, prefetch};
+use crate::learners::{
+    BlendWeights, Pairs, Plan, Scale, View, is_number, likeliest, outward, prefetch, salt,
+};
 
 /// A model that predicts and does not learn.
 #[derive(Clone, Debug, PartialEq)]
@@ -173,6 +175,7 @@ impl ServedModel {
     #[inline]
     pub fn predict_row(&self, row: Row<'_>) -> f64 {
         match &self.kind {
+            _ if self.classes().is_some() => likeliest(&self.class_scores(row)).1,
             Kind::Linear(linear) => linear.outward(linear.logit(row)),
             Kind::Blend(blend) => {
                 let mut plan = Plan::default();
@@ -189,39 +192,83 @@ impl ServedModel {
     #[inline]
     pub fn score(&self, row: Row<'_>) -> Scored {
         match &self.kind {
-            Kind::Linear(model) => model.scored(row),
+            _ if self.classes().is_some() => self.score_class(row),
+            Kind::Linear(model) => model.scored(row, self.layout.slots),
             Kind::Blend(blend) => scored(blend, &mut Ledger::default(), row),
         }
     }
 
-    /// Returns everything that the score of a row is the sum of, and what is no feature's: before it is made a
-    /// probability or a number in the label's unit.
-    pub fn contributions(&self, row: Row<'_>) -> (f64, Vec<Reason>) {
-        match &self.kind {
-            Kind::Linear(model) => {
-                let part = |slot| Reason {
-                    slot,
-                    with: None,
-                    contribution: model.part(row, slot),
-                };
-                let mut parts: Vec<Reason> = (0..row.ids.len()).map(part).collect();
-                model.pairs.each(row, |slot, with, id| {
-                    parts.push(Reason {
-                        slot,
-                        with: Some(with),
-                        contribution: f64::from(model.weight(id)),
-                    });
-                });
-                parts.retain(|reason| reason.contribution != 0.0);
-                (f64::from(model.bias), parts)
+    /// Returns how many classes there are, if labels are classes.
+    fn classes(&self) -> Option<u16> {
+        let loss = match &self.kind {
+            Kind::Linear(model) => model.loss,
+            Kind::Blend(blend) => blend.loss,
+        };
+        match loss {
+            Loss::Softmax(classes) => Some(classes),
+            _ => None,
+        }
+    }
+
+    /// Returns the score of each class.
+    fn class_scores(&self, row: Row<'_>) -> Vec<f64> {
+        let mut ids = Vec::new();
+        let mut plan = Plan::default();
+        let score = |class| match &self.kind {
+            Kind::Linear(model) => model.logit(salt(row, class, self.mask(), &mut ids)),
+            Kind::Blend(blend) => {
+                blend.plan(&mut plan, salt(row, class, self.mask(), &mut ids));
+                blend.score(&plan).0
             }
+        };
+        (0..self.classes().unwrap_or(0)).map(score).collect()
+    }
+
+    /// Returns the likeliest class, and why it is.
+    fn score_class(&self, row: Row<'_>) -> Scored {
+        let (class, probability) = likeliest(&self.class_scores(row));
+        let mut ids = Vec::new();
+        let reasons = match &self.kind {
+            Kind::Linear(model) => {
+                let salted = salt(row, class, self.mask(), &mut ids);
+                linear(model, salted, self.layout.slots).1
+            }
+            Kind::Blend(blend) => {
+                let salted = salt(row, class, self.mask(), &mut ids);
+                Ledger::default().blend(blend, salted).1
+            }
+        };
+        Scored {
+            probability,
+            class: Some(class),
+            reasons,
+        }
+    }
+
+    /// Returns everything that the score of a row (of its likeliest class) is the sum of, and what is no feature's:
+    /// before it is made a probability or a number in the label's unit.
+    pub fn contributions(&self, row: Row<'_>) -> (f64, Vec<Reason>) {
+        let mut ids = Vec::new();
+        let likely = self.classes().map(|_| likeliest(&self.class_scores(row)).0);
+        let row = match likely {
+            Some(class) => salt(row, class, self.mask(), &mut ids),
+            None => row,
+        };
+        match &self.kind {
+            Kind::Linear(model) => linear_parts(model, row, self.layout.slots),
             Kind::Blend(blend) => {
                 let mut ledger = Ledger::default();
                 ledger.blend(blend, row);
-                let (_, opinions) = blend.score(&ledger.plan);
-                let rest = blend.explain(&ledger.plan, opinions, |_| {});
-                (rest, ledger.parts().collect())
+                (ledger.rest, ledger.parts().collect())
             }
+        }
+    }
+
+    /// Returns what ids of a class are cut to.
+    fn mask(&self) -> u32 {
+        match &self.kind {
+            Kind::Linear(model) => model.weights.len() as u32 - 1,
+            Kind::Blend(_) => u32::MAX,
         }
     }
 
@@ -229,7 +276,13 @@ impl ServedModel {
     pub fn score_all(&self, rows: &Rows, out: &mut Vec<Scored>) {
         out.clear();
         match &self.kind {
-            Kind::Linear(model) => model.each_row(rows, |row| out.push(model.scored(row))),
+            _ if self.classes().is_some() => {
+                out.extend(rows.iter().map(|row| self.score_class(row)));
+            }
+            Kind::Linear(model) => {
+                let slots = self.layout.slots;
+                model.each_row(rows, |row| out.push(model.scored(row, slots)));
+            }
             Kind::Blend(blend) => {
                 let mut ledger = Ledger::default();
                 out.extend(rows.iter().map(|row| scored(blend, &mut ledger, row)));
@@ -246,10 +299,31 @@ impl ServedModel {
     }
 }
 
+fn linear_parts(model: &LinearWeights, row: Row<'_>, slots: usize) -> (f64, Vec<Reason>) {
+    let part = |slot| Reason {
+        slot,
+        with: None,
+        contribution: model.part(row, slot),
+    };
+    let rest = (slots..row.ids.len()).map(|slot| model.part(row, slot));
+    let rest = rest.fold(f64::from(model.bias), |sum, part| sum + part);
+    let mut parts: Vec<Reason> = (0..slots).map(part).collect();
+    model.pairs.each(row, |slot, with, id| {
+        parts.push(Reason {
+            slot,
+            with: Some(with),
+            contribution: f64::from(model.weight(id)),
+        });
+    });
+    parts.retain(|reason| reason.contribution != 0.0);
+    (rest, parts)
+}
+
 fn scored(blend: &BlendWeights, ledger: &mut Ledger, row: Row<'_>) -> Scored {
     let (score, reasons) = ledger.blend(blend, row);
     Scored {
         probability: blend.outward(score),
+        class: None,
         reasons,
     }
 }
@@ -280,10 +354,11 @@ impl LinearWeights {
     }
 
     #[inline]
-    fn scored(&self, row: Row<'_>) -> Scored {
-        let (score, reasons) = linear(self, row);
+    fn scored(&self, row: Row<'_>, slots: usize) -> Scored {
+        let (score, reasons) = linear(self, row, slots);
         Scored {
             probability: self.outward(score),
+            class: None,
             reasons,
         }
     }
@@ -342,6 +417,9 @@ impl PredictInplace<Rows, Vec<f64>> for ServedModel {
     fn predict_inplace<'a>(&'a self, rows: &'a Rows, out: &mut Vec<f64>) {
         out.clear();
         match &self.kind {
+            _ if self.classes().is_some() => {
+                out.extend(rows.iter().map(|row| self.predict_row(row)));
+            }
             Kind::Linear(model) => {
                 model.each_row(rows, |row| out.push(model.outward(model.logit(row))));
             }

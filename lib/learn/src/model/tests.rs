@@ -2,6 +2,8 @@
 
 use linfa::ParamGuard;
 
+use schemas::contract::LabelType;
+
 use super::*;
 use crate::features::{Layout, Row, Rows};
 use crate::learners::{Label, Params};
@@ -16,12 +18,14 @@ const LAYOUT: Layout = Layout {
 /// How far the sum of a score's parts may be from it: a blend's experts sum in f32.
 const TOLERANCE: f64 = 1e-6;
 
-/// The contract of a linear model, and that of the default.
-fn contracts() -> [Contract; 2] {
+/// The contract of a linear model, that of the default, and that of the default with classes.
+fn contracts() -> [Contract; 3] {
     let learner = CONTRACT.find("[learner]").unwrap();
     let decision = CONTRACT.find("[decision]").unwrap();
     let default = format!("{}{}", &CONTRACT[..learner], &CONTRACT[decision..]);
-    [CONTRACT, &default].map(|text| Contract::parse("contract.toml", text).unwrap())
+    let classes = "type = \"class\"\nclasses = [\"on time\", \"late\", \"lost\"]";
+    let classed = default.replace("type = \"bool\"\nevent", &format!("{classes}\nevent"));
+    [CONTRACT, &default, &classed].map(|text| Contract::parse("contract.toml", text).unwrap())
 }
 
 fn learner(contract: &Contract) -> Learner {
@@ -145,7 +149,9 @@ fn reasons_are_the_strongest_parts_of_the_log_odds() {
         for (row, scored) in rows.iter().zip(scored) {
             let (rest, mut parts) = served.contributions(row);
             let logit = rest + parts.iter().map(|part| part.contribution).sum::<f64>();
-            assert!((scored.probability - crate::math::sigmoid(logit)).abs() < TOLERANCE);
+            if contract.label.as_ref().unwrap().kind == LabelType::Bool {
+                assert!((scored.probability - crate::math::sigmoid(logit)).abs() < TOLERANCE);
+            }
             let strength = |reason: &Reason| (reason.contribution as f32).abs();
             parts.sort_by(|a, b| strength(b).total_cmp(&strength(a)));
             parts.truncate(3);

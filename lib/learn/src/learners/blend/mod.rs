@@ -11,6 +11,7 @@
 //! is about as good as the best mixture of them in hindsight.
 
 mod bins;
+mod classes;
 mod plan;
 mod served;
 mod stack;
@@ -180,8 +181,8 @@ impl Blend {
         if let Some(target) = self.target.inward(label.value) {
             let foreseen = label.foreseen.unwrap_or(judgement.opinions);
             self.stack
-                .learn(self.target.loss, foreseen, target, label.weight);
-            self.teach(plan, &judgement, target, label.weight);
+                .learn(self.target.loss, foreseen, 0.0, target, label.weight);
+            self.teach(plan, &judgement, [0.0; EXPERTS], target, label.weight);
         }
         self.target.observe(label.value);
         self.watch(plan, row);
@@ -189,11 +190,18 @@ impl Blend {
         Ok(Tested { predicted, cost })
     }
 
-    /// Moves every expert's weights.
-    fn teach(&mut self, plan: &Plan, judgement: &Judgement, target: f64, weight: f64) {
+    /// Moves every expert's weights; `against` is what each expert's score is held against.
+    fn teach(
+        &mut self,
+        plan: &Plan,
+        judgement: &Judgement,
+        against: Opinions,
+        target: f64,
+        weight: f64,
+    ) {
         let loss = self.target.loss;
         let [steady, nimble, factors] = self.variances(plan, &judgement.factor_sums);
-        let [a, b, c, d] = judgement.opinions;
+        let [a, b, c, d] = std::array::from_fn(|at| judgement.opinions[at] - against[at]);
         let [spread_a, spread_b, spread_d] = &mut self.spreads;
         let steady = damped(loss, a, target, steady, spread_a, weight);
         let nimble = damped(loss, b, target, nimble, spread_b, weight);
@@ -244,9 +252,10 @@ impl Blend {
         }
         for id in &plan.ids[plan.plain..] {
             let entry = &self.tables.features[*id as usize];
-            for at in 0..FACTORS {
-                let slope = factor_sums[at] - entry.factors[at];
-                factors += entry.variances[at] * slope * slope;
+            let known = entry.factors.iter().zip(&entry.variances);
+            for (sum, (factor, variance)) in factor_sums.iter().zip(known) {
+                let slope = sum - factor;
+                factors += variance * slope * slope;
             }
         }
         [steady, nimble, factors].map(f64::from)
@@ -275,7 +284,10 @@ impl Blend {
         let features = plan.ids.iter().zip(&plan.values).skip(1);
         for ((id, value), slot) in features.zip(&plan.slots) {
             let part = self.tables.features[*id as usize].steady.mean * value;
-            self.useful[usize::from(*slot)] += f64::from(part.abs());
+            // A class's own bias is no slot's.
+            if let Some(useful) = self.useful.get_mut(usize::from(*slot)) {
+                *useful += f64::from(part.abs());
+            }
         }
         let alone = self.lens.layout.slots - self.lens.layout.crosses;
         if self.examples + 1 == CHOOSE_AT && plan::FEW < alone {
@@ -372,7 +384,7 @@ pub(crate) struct Part {
     pub contribution: f64,
 }
 
-/// Calls with every slot's and every cross's part of the score; with [`constant`] they are all of it.
+/// Calls with every slot's and every pair's part of the score; the rest of it is the bias's.
 pub(crate) fn explain(
     weights: &impl Weights,
     plan: &Plan,

@@ -121,7 +121,8 @@ impl Plan {
     fn category(&mut self, lens: &Lens, slot: usize, hash: u32) {
         self.hashes.push(hash);
         self.slots.push(slot as u16);
-        if lens.crossable[slot] {
+        // A class's own bias stands behind all slots.
+        if lens.crossable.get(slot) == Some(&true) {
             self.crossing.push(part(hash));
             self.crossing_slots.push(slot as u16);
         }

@@ -17,7 +17,7 @@ use crate::learners::scaler::Scale;
 pub(crate) struct BlendWeights {
     pub lens: Lens,
     head: Head,
-    loss: Loss,
+    pub loss: Loss,
     features: Vec<Parts>,
     crosses: Vec<f32>,
 }
@@ -157,7 +157,7 @@ impl BlendWeights {
         outward(self.loss, self.head.target, score)
     }
 
-    /// Calls with every part of a planned row's score; returns the rest of it, which is no feature's.
+    /// Calls with every part of a planned row's score; returns the bias's, which is the rest of it.
     pub fn explain(&self, plan: &Plan, opinions: Opinions, call: impl FnMut(Part)) -> f64 {
         let factors = factors(&self.head.shares, opinions, limit(self.loss));
         explain(self, plan, factors, call);

@@ -12,7 +12,7 @@ const TERMS: usize = EXPERTS + 1;
 const PRIOR: f64 = 0.1;
 
 /// How fast certainty is lost, so that shares can follow a world that changes.
-const GROW: f64 = 1.0003;
+const GROW: f64 = 1.0001;
 
 /// Certainty is not lost beyond this sum of variances.
 const VARIANCE_MAX: f64 = 0.5;
@@ -45,13 +45,20 @@ impl Stack {
         }
     }
 
-    /// Learns from what the experts said of an example.
+    /// Learns from what the experts said of an example; `against` is what the score is held against.
     #[inline]
-    pub fn learn(&mut self, loss: Loss, opinions: [f64; EXPERTS], target: f64, weight: f64) {
+    pub fn learn(
+        &mut self,
+        loss: Loss,
+        opinions: [f64; EXPERTS],
+        against: f64,
+        target: f64,
+        weight: f64,
+    ) {
         let limit = limit(loss);
         let [a, b, c, d] = opinions.map(|opinion| opinion.clamp(-limit, limit));
         let terms = [a, b, c, d, 1.0];
-        let score = dot(&terms, &self.shares).clamp(-limit, limit);
+        let score = (dot(&terms, &self.shares) - against).clamp(-limit, limit);
         let pull = pull(loss, score, target, self.spread);
         settle(loss, score, target, &mut self.spread);
         let (gradient, curvature) = (
