@@ -1,11 +1,13 @@
-//! Apache Kafka and the embedded broker side by side: the same checks of the protocol, and Kafka's own tools on both.
+//! Apache Kafka and the embedded broker side by side: the same checks of the protocol, and Kafka's own tools and
+//! confluent-kafka on both.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
-use tests::{Kafka, thalweg};
+use tests::{Kafka, python, thalweg};
 
 #[path = "../../lib/broker/tests/checks/mod.rs"]
 mod checks;
@@ -54,13 +56,6 @@ impl Drop for Embedded {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-#[test]
-fn apache_kafka_passes_the_checks_of_the_embedded_broker() -> Result<()> {
-    let kafka = Kafka::start(1)?;
-    checks::run_all(&kafka.brokers);
-    Ok(())
 }
 
 /// Runs one of Kafka's tools on a broker.
@@ -179,12 +174,45 @@ fn groups_and_records(address: &str) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn kafkas_own_tools_work_on_the_embedded_broker() -> Result<()> {
-    a_day(&Embedded::start()?.address)
+/// What confluent-kafka does as an operator and as a group, with the same result everywhere.
+fn operated(address: &str) -> Result<()> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/operate.py");
+    let output = Command::new(python()?).arg(script).arg(address).output()?;
+    ensure!(
+        output.status.success(),
+        "confluent-kafka failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let seen: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let expected = serde_json::json!({
+        "assignor": "cooperative-sticky",
+        "committed": 10_000,
+        "earliest": 5,
+        "in_use": "NON_EMPTY_GROUP",
+        "listed": true,
+        "low": 5,
+        "message_bytes": "300000",
+        "partitions": 4,
+        "place": "place",
+        "retention": "100000000",
+        "state": "STABLE",
+        "unknown": "INVALID_CONFIG",
+    });
+    ensure!(seen == expected, "{seen}");
+    Ok(())
 }
 
 #[test]
-fn kafkas_own_tools_do_the_same_on_apache_kafka() -> Result<()> {
-    a_day(&Kafka::start(1)?.brokers)
+fn kafkas_own_tools_and_confluent_kafka_work_on_the_embedded_broker() -> Result<()> {
+    let embedded = Embedded::start()?;
+    operated(&embedded.address)?;
+    a_day(&embedded.address)
+}
+
+#[test]
+fn apache_kafka_passes_all_that_the_embedded_broker_does() -> Result<()> {
+    let kafka = Kafka::start(1)?;
+    checks::run_all(&kafka.brokers);
+    operated(&kafka.brokers)?;
+    a_day(&kafka.brokers)
 }
