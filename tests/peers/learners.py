@@ -183,8 +183,8 @@ def run_vw(name: str, asked: list, flags: str) -> tuple[str, float]:
     kind = "" if asked and isinstance(asked[0], float) else "--loss_function logistic --link logistic"
     common = f"--quiet -b 22 {kind} {flags}"
     if not cache.exists():
-        drive_vw(f"--quiet --noop -k -d {file} --cache_file {cache}")
-    seconds = drive_vw(f"--cache_file {cache} {common}")
+        drive_vw(f"--quiet --noop -b 22 -k -d {file} --cache_file {cache}")
+    seconds = drive_vw(f"-d {file} --cache_file {cache} {common}")
     drive_vw(f"-d {file} -p {out} {common}")
     lines = [float(line.split()[0]) for line in out.read_text().splitlines() if line.strip()]
     pairs = [(said, label) for said, label in zip(lines, asked) if label is not None]
