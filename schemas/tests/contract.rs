@@ -1,6 +1,6 @@
 //! The contract as its author meets it: what is accepted, and what is said about what is not.
 
-use schemas::contract::{FeatureKind, LabelType, Learner, Loss, Schedule, TimePart, Update};
+use schemas::contract::{FeatureKind, LabelType, Learner, Loss, Schedule, Split, TimePart, Update};
 use schemas::{ColumnRole, Columns, Contract};
 
 const GOOD: &str = include_str!("../fixtures/contract.toml");
@@ -117,10 +117,13 @@ fn sealed_fields_become_binary_columns_and_tokens_their_own() {
 
 /// The good contract with other sections `[label]` and `[learner]`.
 fn with(label: &str, learner: &str) -> String {
-    let start = GOOD.find("[label]").unwrap();
-    let end = GOOD.find("[decision]").unwrap();
+    let (before, rest) = GOOD.split_once("[label]").unwrap_or_default();
+    let (_, after) = rest.split_once("[decision]").unwrap_or_default();
     let label = format!("[label]\nname = \"late\"\nevent = \"id\"\ntime = \"time\"\n{label}\n");
-    format!("{}{label}{learner}\n{}", &GOOD[..start], &GOOD[end..])
+    format!(
+        "{before}{label}{learner}
+[decision]{after}"
+    )
 }
 
 #[test]
@@ -214,5 +217,38 @@ fn what_a_published_contract_means_keeps_its_digest() {
     assert_eq!(
         digest,
         "fe75554b1e354b1e7ddeb637178024d71e6d65a846192a578c8d897e4ad20f5d"
+    );
+}
+
+#[test]
+fn texts_become_bags() {
+    let bag = |of: &str| {
+        let feature = format!("[[features]]\n{of}\n\n[label]");
+        let text = GOOD.replacen("[label]", &feature, 1);
+        Contract::parse("x", &text).map(|contract| contract.features.last().unwrap().kind.clone())
+    };
+    let found = bag("kind = \"words\"\nof = \"carrier\"\ntogether = 2").unwrap();
+    let FeatureKind::Bag { bag: words, .. } = found else {
+        panic!("a bag")
+    };
+    assert_eq!(
+        (words.split, words.most),
+        (Split::Words { together: 2 }, 16)
+    );
+    let refused = |of, expected: &str| {
+        let text = bag(of).unwrap_err().to_string();
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    };
+    refused(
+        "kind = \"letters\"\nof = \"distance\"",
+        "no such feature can be made of field \"distance\"",
+    );
+    refused(
+        "kind = \"list\"\nof = \"carrier\"\nseparator = \"\"",
+        "`features.separator` is empty",
+    );
+    refused(
+        "kind = \"words\"\nof = \"carrier\"\nmost = 99",
+        "write a number from 1 to 64",
     );
 }

@@ -2,7 +2,8 @@
 
 use schemas::contract::Loss;
 
-use super::{Example, learn_all, noise, stream};
+use super::streams::{noise, stream};
+use super::{Example, learn_all};
 use crate::features::{Layout, Row};
 use crate::learners::{Label, Learner};
 

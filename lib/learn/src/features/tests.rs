@@ -271,3 +271,28 @@ fn only_what_can_drift_is_watched() {
         ]
     );
 }
+
+#[test]
+fn a_bag_takes_slots_behind_all_others() {
+    let words = "[[features]]\nkind = \"words\"\nof = \"city\"\nmost = 4\n[label]";
+    let text = CONTRACT.replace("[label]", words);
+    let bagged = Contract::parse("trips.toml", &text).unwrap_or_else(|errors| panic!("{errors}"));
+    let (space, rows) = encode(&bagged);
+    let expected = Layout {
+        slots: 15,
+        numbers: 2,
+        crosses: 6,
+    };
+    assert_eq!(space.layout(), expected);
+    assert!(space.names().skip(11).all(|name| name == "city"));
+    let bag = &rows.row(0).ids[11..];
+    assert!(bag[0] != ABSENT && bag[3] == ABSENT, "{bag:?}");
+    let missing = &rows.row(1).ids[11..];
+    assert_eq!(missing, [space.missing_id(11), ABSENT, ABSENT, ABSENT]);
+    let (_, plain) = encode(&contract());
+    assert_eq!(
+        rows.row(0).ids[..11],
+        *plain.row(0).ids,
+        "other slots stay as they were"
+    );
+}

@@ -40,7 +40,7 @@ pub type Opinions = [f64; EXPERTS];
 
 /// How much of their certainty experts lose with each example.
 const STEADY_GROWS: f32 = 1.0001;
-const NIMBLE_GROWS: f32 = 1.003;
+const NIMBLE_GROWS: f32 = 1.01;
 const FACTORS_GROW: f32 = 1.0;
 
 /// Variance of the whole score before anything is learned.

@@ -45,9 +45,7 @@ impl Coin {
     /// Returns the weight: the share of the reward that is bet.
     #[inline]
     pub fn weight(self) -> f32 {
-        let largest = self.largest.max(LARGEST_MIN);
-        let scale = largest * (self.total + largest).max(CAUTION * largest);
-        (self.sum * (largest + self.reward) / scale).clamp(-WEIGHT_MAX, WEIGHT_MAX)
+        weigh(self.sum, self.total, self.largest, self.reward)
     }
 
     /// Takes one negative gradient in.
@@ -57,8 +55,8 @@ impl Coin {
         Coin {
             sum: self.sum + gradient,
             total: self.total + gradient.abs(),
-            largest: self.largest.max(gradient.abs()),
-            reward: reward.clamp(0.0, REWARD_MAX),
+            largest: greater(self.largest, gradient.abs()),
+            reward: lesser(greater(reward, 0.0), REWARD_MAX),
         }
     }
 }
@@ -75,6 +73,94 @@ impl Coin {
             total,
             largest,
             reward,
+        }
+    }
+}
+
+/// Returns what a bettor bets.
+#[inline(always)]
+fn weigh(sum: f32, total: f32, largest: f32, reward: f32) -> f32 {
+    let largest = greater(largest, LARGEST_MIN);
+    let scale = largest * greater(total + largest, CAUTION * largest);
+    let bet = sum * (largest + reward) / scale;
+    greater(lesser(bet, WEIGHT_MAX), -WEIGHT_MAX)
+}
+
+/// Returns the greater of two numbers, in one instruction: neither is NaN.
+#[inline(always)]
+fn greater(one: f32, other: f32) -> f32 {
+    if one > other { one } else { other }
+}
+
+/// Returns the lesser of two numbers, in one instruction: neither is NaN.
+#[inline(always)]
+fn lesser(one: f32, other: f32) -> f32 {
+    if one < other { one } else { other }
+}
+
+/// Bettors side by side: the processor works on several at once.
+struct Bettors {
+    sum: [f32; LANES],
+    total: [f32; LANES],
+    largest: [f32; LANES],
+    reward: [f32; LANES],
+}
+
+impl Bettors {
+    #[inline(always)]
+    fn gather(table: &[Coin], ids: &[u32; LANES]) -> Bettors {
+        let mut bettors = Bettors {
+            sum: [0.0; LANES],
+            total: [0.0; LANES],
+            largest: [0.0; LANES],
+            reward: [0.0; LANES],
+        };
+        for (lane, id) in ids.iter().enumerate() {
+            let coin = table[*id as usize];
+            bettors.sum[lane] = coin.sum;
+            bettors.total[lane] = coin.total;
+            bettors.largest[lane] = coin.largest;
+            bettors.reward[lane] = coin.reward;
+        }
+        bettors
+    }
+
+    #[inline(always)]
+    fn weights(&self) -> [f32; LANES] {
+        let mut weights = [0.0; LANES];
+        for (lane, weight) in weights.iter_mut().enumerate() {
+            *weight = weigh(
+                self.sum[lane],
+                self.total[lane],
+                self.largest[lane],
+                self.reward[lane],
+            );
+        }
+        weights
+    }
+
+    /// Lets all bet on one negative gradient.
+    #[inline(always)]
+    fn bet(&mut self, gradient: f32) {
+        let (weights, size) = (self.weights(), gradient.abs());
+        for (lane, weight) in weights.into_iter().enumerate() {
+            let reward = self.reward[lane] + gradient * weight;
+            self.reward[lane] = lesser(greater(reward, 0.0), REWARD_MAX);
+            self.sum[lane] += gradient;
+            self.total[lane] += size;
+            self.largest[lane] = greater(self.largest[lane], size);
+        }
+    }
+
+    #[inline(always)]
+    fn scatter(&self, table: &mut [Coin], ids: &[u32; LANES]) {
+        for (lane, id) in ids.iter().enumerate() {
+            table[*id as usize] = Coin {
+                sum: self.sum[lane],
+                total: self.total[lane],
+                largest: self.largest[lane],
+                reward: self.reward[lane],
+            };
         }
     }
 }
@@ -98,8 +184,8 @@ impl Belief {
         let mean = self.mean - self.variance * gradient;
         let left = self.variance * (1.0 - self.variance * curvature);
         Belief {
-            mean: mean.clamp(-WEIGHT_MAX, WEIGHT_MAX),
-            variance: (left * grow).clamp(prior * 1e-6, prior),
+            mean: greater(lesser(mean, WEIGHT_MAX), -WEIGHT_MAX),
+            variance: greater(lesser(left * grow, prior), prior * 1e-6),
         }
     }
 }
@@ -282,15 +368,14 @@ impl Tables {
         let mut new = 0;
         let (chunks, rest) = ids.as_chunks::<LANES>();
         for chunk in chunks {
-            let before = gather(&self.crosses, chunk);
-            let after = before.map(|coin| coin.bet(gradient));
-            new += before
+            let mut bettors = Bettors::gather(&self.crosses, chunk);
+            new += bettors
+                .largest
                 .iter()
-                .map(|coin| u64::from(coin.largest == 0.0))
+                .map(|largest| u64::from(*largest == 0.0))
                 .sum::<u64>();
-            for (id, coin) in chunk.iter().zip(after) {
-                self.crosses[*id as usize] = coin;
-            }
+            bettors.bet(gradient);
+            bettors.scatter(&mut self.crosses, chunk);
         }
         for id in rest {
             let coin = &mut self.crosses[*id as usize];
@@ -302,11 +387,6 @@ impl Tables {
         }
         new
     }
-}
-
-#[inline]
-fn gather(table: &[Coin], ids: &[u32; LANES]) -> [Coin; LANES] {
-    ids.map(|id| table[id as usize])
 }
 
 impl Weights for Tables {
@@ -322,7 +402,7 @@ impl Weights for Tables {
 
     #[inline]
     fn crossed_sum(&self, ids: &[u32]) -> f32 {
-        let gather = |ids: &[u32; LANES]| gather(&self.crosses, ids).map(Coin::weight);
+        let gather = |ids: &[u32; LANES]| Bettors::gather(&self.crosses, ids).weights();
         sum_in_lanes(ids, gather, |id| self.crossed(id))
     }
 
