@@ -298,6 +298,8 @@ mod tests {
 
     use schemas::Contract;
 
+    use schemas::contract::LabelType;
+
     use super::super::rows::{Body, Layout, Object};
     use super::*;
 
@@ -310,9 +312,11 @@ mod tests {
             id: "id".into(),
             time: "scheduled_departure".into(),
             label: None,
+            label_type: LabelType::Bool,
             label_time: None,
             label_time_required: false,
             send_labels: true,
+            number_rows: false,
         };
         let body = Body::Objects(vec![Object::parse(EVENT.as_bytes()).unwrap()]);
         Rows {

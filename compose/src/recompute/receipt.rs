@@ -172,6 +172,7 @@ pub(super) mod tests {
         let row = ScoreRow {
             id,
             score,
+            class: None,
             event_time: EventTime(1_357_035_300_000_000),
             source_offset: Offset(offset),
             reasons: &[(["carrier", "hour"], -0.1), (["origin", ""], 1e-9)],

@@ -277,6 +277,7 @@ mod tests {
         let row = ScoreRow {
             id: "a",
             score: scored.probability,
+            class: None,
             event_time: EventTime(0),
             source_offset: Offset(0),
             reasons: &reasons,
