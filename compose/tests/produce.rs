@@ -83,9 +83,11 @@ fn layout() -> Layout {
         id: "id".into(),
         time: "at".into(),
         label: Some("late".into()),
+        label_type: schemas::contract::LabelType::Bool,
         label_time: Some("arrival".into()),
         label_time_required: true,
         send_labels: true,
+        number_rows: false,
     }
 }
 
