@@ -10,7 +10,7 @@ use arrow_array::{
 use arrow_schema::{DataType, SchemaRef};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use learn::drift::DriftMonitor;
-use learn::features::{FeatureSpace, Rows};
+use learn::features::{FeatureSpace, Layout, Row, Rows};
 use learn::learners::{Label, Learner, Params};
 use learn::metrics::{Metrics, MetricsConfig};
 use learn::model::{Lineage, ServedModel};
@@ -153,6 +153,61 @@ fn learners(criterion: &mut Criterion) {
     }
 }
 
+/// How many values each of 17 hashed features has.
+const VALUES: [u64; 17] = [
+    3, 16, 105, 3844, 4043, 24, 7, 12, 365, 16, 16, 16, 16, 16, 16, 16, 16,
+];
+
+/// Learns 17 features that were hashed before, for every update.
+fn hashed(criterion: &mut Criterion) {
+    let layout = Layout {
+        slots: VALUES.len(),
+        numbers: 0,
+        crosses: 0,
+    };
+    let id = |at: usize, slot: usize| {
+        let draw = xxh3_64_with_seed(&at.to_le_bytes(), slot as u64) % VALUES[slot];
+        xxh3_64_with_seed(&draw.to_le_bytes(), 1000 + slot as u64) as u32
+    };
+    let set = |seed: usize| {
+        let mut rows = Rows::with_capacity(layout, ROWS);
+        for at in seed * ROWS..(seed + 1) * ROWS {
+            let ids: [u32; 17] = std::array::from_fn(|slot| id(at, slot) & ((1 << 18) - 1));
+            rows.push(Row {
+                ids: &ids,
+                numbers: &[],
+            });
+        }
+        let labels = (0..ROWS).map(|at| Label::yes_or_no(at % 4 == 0)).collect();
+        DatasetBase::new(rows, labels)
+    };
+    let sets: Vec<_> = (0..BATCHES / 4).map(set).collect();
+    let mut group = criterion.benchmark_group("hashed/17");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    for (name, update) in [
+        ("sgd", Update::Sgd),
+        ("adagrad", Update::Adagrad),
+        ("normalised", Update::Normalised),
+        ("ftrl", Update::Ftrl),
+        ("coin", Update::Coin),
+        ("blend", Update::Blend),
+    ] {
+        let params = Params::new(update)
+            .check()
+            .expect("a rate of 0.1 is possible");
+        let mut learner = Some(Learner::new(params, layout));
+        let mut at = 0;
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                at = (at + 1) % sets.len();
+                let fitted = params.fit_with(learner.take(), &sets[at]);
+                learner = Some(fitted.expect("the rows are those of the learner"));
+            });
+        });
+    }
+    group.finish();
+}
+
 fn metrics(criterion: &mut Criterion) {
     let config = MetricsConfig {
         threshold: 0.5,
@@ -174,5 +229,5 @@ fn metrics(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(inner, rows, learners, metrics);
+criterion_group!(inner, hashed, rows, learners, metrics);
 criterion_main!(inner);

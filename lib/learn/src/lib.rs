@@ -12,7 +12,9 @@
 //! 2. [`learners::Params::of`] takes `contract.learner`; `check` (linfa's `ParamGuard`) refuses what cannot be, and
 //!    [`learners::Learner::new`] makes the learner for `rows.layout()`. Whether it predicts probabilities or numbers
 //!    says [`learners::CheckedParams::predicts_numbers`].
-//! 3. [`learners::Label::new`] is 1 for yes and 0 for no, or the number; its weight is 1 unless it is set.
+//! 3. [`learners::Label::new`] is 1 for yes and 0 for no, the number, or the index of the class; its weight is 1 unless
+//!    it is set. Of classes, [`learners::Learner::predict_classes`] tells all probabilities, and what was tested is
+//!    that of the class that came.
 //! 4. Test, then train: [`learners::Learner::predict_row`] and then [`learners::Learner::learn`]; or, many at once
 //!    with the same bits, `params.fit_with(Some(learner), &DatasetBase::new(rows, labels))` (linfa's `FitWith`),
 //!    after which [`learners::Learner::tested`] is what each row was predicted before it was learned. A batch of a

@@ -208,11 +208,11 @@ impl<W: Weight> Linear<W> {
         scalers.for_each(|(scaler, raw)| scaler.observe(*raw));
     }
 
-    /// Returns how far the score would move for a gradient of 1, where that decides the step: with SGD and its
-    /// like, steps are exact for any rate and importance. An AdaGrad step of weight 1 is as it was published.
+    /// Returns how far the score would move for a gradient of 1, where that decides the step: one that is exact for any
+    /// rate and importance. A plain step of weight 1 is as it was published.
     #[inline]
     fn pace(&self, row: Row<'_>, gradient: f32, weight: f64, rates: &Rates) -> Option<f64> {
-        if W::PLAIN_AT_ONE && weight == 1.0 {
+        if weight == 1.0 && W::is_plain(self.target.loss) {
             return None;
         }
         let mut pace = f64::from(self.bias.pace(gradient, 1.0, rates)?);

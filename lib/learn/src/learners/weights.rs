@@ -2,6 +2,8 @@
 //!
 //! A weight and its optimiser's state lie side by side, so that learning a feature touches one cache line.
 
+use schemas::contract::Loss;
+
 use super::blend::Coin;
 use super::params::Rates;
 
@@ -10,8 +12,8 @@ pub(crate) trait Weight: Copy + Default + PartialEq + Send + Sync + 'static {
     /// Names of the optimiser's state, as tensors of a snapshot.
     const STATE: &'static [&'static str];
 
-    /// Whether an example of weight 1 is learned by the plain gradient.
-    const PLAIN_AT_ONE: bool;
+    /// Says whether an example of weight 1 is learned by the plain gradient.
+    fn is_plain(loss: Loss) -> bool;
 
     /// Returns the weight.
     fn weight(&self) -> f32;
@@ -42,7 +44,10 @@ pub(crate) struct Adagrad {
 
 impl Weight for Adagrad {
     const STATE: &'static [&'static str] = &["squares"];
-    const PLAIN_AT_ONE: bool = true;
+
+    fn is_plain(_: Loss) -> bool {
+        true
+    }
 
     #[inline]
     fn weight(&self) -> f32 {
@@ -101,7 +106,10 @@ pub(crate) struct Ftrl {
 
 impl Weight for Ftrl {
     const STATE: &'static [&'static str] = &["z", "squares"];
-    const PLAIN_AT_ONE: bool = true;
+
+    fn is_plain(_: Loss) -> bool {
+        true
+    }
 
     #[inline]
     fn weight(&self) -> f32 {
@@ -149,7 +157,11 @@ pub(crate) struct Sgd {
 
 impl Weight for Sgd {
     const STATE: &'static [&'static str] = &[];
-    const PLAIN_AT_ONE: bool = false;
+
+    /// Where the gradient is bounded, the textbook's step is safe for any rate; elsewhere it can run away.
+    fn is_plain(loss: Loss) -> bool {
+        !matches!(loss, Loss::Squared | Loss::Huber(_) | Loss::Poisson)
+    }
 
     #[inline]
     fn weight(&self) -> f32 {
@@ -209,7 +221,10 @@ impl Normalised {
 
 impl Weight for Normalised {
     const STATE: &'static [&'static str] = &["squares", "largest"];
-    const PLAIN_AT_ONE: bool = false;
+
+    fn is_plain(_: Loss) -> bool {
+        false
+    }
 
     #[inline]
     fn weight(&self) -> f32 {
@@ -253,7 +268,10 @@ pub(crate) struct SingleCoin(Coin);
 
 impl Weight for SingleCoin {
     const STATE: &'static [&'static str] = &["sum", "total", "largest", "reward"];
-    const PLAIN_AT_ONE: bool = true;
+
+    fn is_plain(_: Loss) -> bool {
+        true
+    }
 
     #[inline]
     fn weight(&self) -> f32 {

@@ -294,3 +294,38 @@ fn every_published_snapshot_still_reads_and_learning_gives_its_bits() {
         "3fdc4341bf3d4fdb"
     );
 }
+
+/// The blend in the published snapshot: 16 features, 2,500 examples, so that edges of bins are placed for good.
+fn published_blend() -> Snapshot {
+    let params = Params::new(schemas::contract::Update::Blend).bits(4);
+    let mut learner = Learner::new(params.check().unwrap(), LAYOUT);
+    train(&mut learner, &rows(1, 2500));
+    let lineage = Lineage {
+        version: ModelVersion(5),
+        digest: Digest([5; 32]),
+        contract: Digest([6; 32]),
+    };
+    Snapshot {
+        learner,
+        lineage,
+        sections: [("pending".to_owned(), vec![1, 2, 3])].into(),
+    }
+}
+
+#[test]
+fn every_published_blend_still_reads_and_learning_gives_its_bits() {
+    let bytes = include_bytes!("../../fixtures/snapshot-2.safetensors");
+    let read = Snapshot::from_bytes(bytes).unwrap();
+    assert!(
+        read == published_blend(),
+        "the same examples no longer give the same bits"
+    );
+    let probability = read.learner.predict_row(Row {
+        ids: &[1, 2, 3, 4],
+        numbers: &[500.0],
+    });
+    assert_eq!(
+        format!("{:016x}", probability.to_bits()),
+        "3fd6a6fe235475a0"
+    );
+}
