@@ -134,10 +134,11 @@ fn summary(evaluation: &Evaluation) -> String {
         text.push('\n');
     }
     let base = evaluation.learners.first();
-    let base = base.and_then(|own| match (&own.quality, &own.errors) {
-        (Some(quality), _) => Some(("log loss", quality.base_log_loss, "the base rate")),
-        (None, Some(errors)) => Some(("RMSE", errors.base_rmse, "the mean")),
-        (None, None) => None,
+    let base = base.and_then(|own| match (&own.quality, &own.errors, &own.classes) {
+        (Some(quality), ..) => Some(("log loss", quality.base_log_loss, "the base rate")),
+        (_, Some(errors), _) => Some(("RMSE", errors.base_rmse, "the mean")),
+        (.., Some(classes)) => Some(("log loss", classes.base_log_loss, "how often each came")),
+        (None, None, None) => None,
     });
     if let Some((name, figure, what)) = base {
         let _ = writeln!(text, "always saying {what} so far: {name} {figure:.4}");

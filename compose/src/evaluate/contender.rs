@@ -10,10 +10,10 @@ use learn::learners::{CheckedParams, Label, Learner, Opinions, Params};
 use learn::metrics::{Errors, Quality};
 use linfa::traits::FitWith;
 use linfa::{DatasetBase, ParamGuard};
-use schemas::contract::{self, Contract, Loss};
+use schemas::contract::{self, Contract, LabelType, Loss};
 
 use super::input::{Chunk, Outcome};
-use super::{Figures, Labels, Point};
+use super::{ClassSummary, Figures, Labels, Point};
 
 /// Events that are learned in one go where labels come at once; how many makes no difference to what is learned.
 const MICRO_BATCH: usize = 256;
@@ -59,6 +59,9 @@ impl Contender {
     }
 
     fn at_once(&mut self, chunk: &Chunk) -> Result<()> {
+        if self.judge.kind == LabelType::Class {
+            return self.classes_at_once(chunk);
+        }
         let labelled = chunk.outcomes.iter().enumerate();
         let labelled: Vec<(usize, f64)> = labelled
             .filter_map(|(at, outcome)| Some((at, outcome.label?.0)))
@@ -78,6 +81,21 @@ impl Contender {
         Ok(())
     }
 
+    /// Takes the next events one by one, since a micro-batch tells of one class only what it was given.
+    fn classes_at_once(&mut self, chunk: &Chunk) -> Result<()> {
+        let Some(learner) = &mut self.learner else {
+            return Ok(());
+        };
+        for (row, outcome) in chunk.rows.iter().zip(&chunk.outcomes) {
+            if let Some((value, _)) = outcome.label {
+                self.judge
+                    .observe_class(&learner.predict_classes(row), value);
+                learner.learn(row, Label::new(value))?;
+            }
+        }
+        Ok(())
+    }
+
     fn at_arrival(&mut self, chunk: &Chunk) -> Result<()> {
         let Some(learner) = &mut self.learner else {
             return Ok(());
@@ -92,7 +110,12 @@ impl Contender {
                 learner.learn(self.waiting.rows.row(slot), label)?;
             }
             if let Some((value, known)) = label {
-                self.judge.observe(learner.predict_row(row), value);
+                match self.judge.kind {
+                    LabelType::Class => self
+                        .judge
+                        .observe_class(&learner.predict_classes(row), value),
+                    _ => self.judge.observe(learner.predict_row(row), value),
+                }
                 self.waiting.add(row, value, known, learner.foresee(row));
             }
         }
@@ -108,6 +131,7 @@ impl Contender {
             examples,
             quality: self.judge.all.quality.summary(),
             errors: self.judge.all.errors.summary(),
+            classes: self.judge.all.classes.summary(),
             cpu_seconds: seconds,
             examples_per_cpu_second: if 0.0 < seconds {
                 examples as f64 / seconds
@@ -183,15 +207,16 @@ impl Waiting {
 /// Holds predictions against what became of the events.
 #[derive(Clone)]
 pub(super) struct Judge {
-    is_number: bool,
+    kind: LabelType,
     all: Sums,
     /// Since the last point of the curve.
     window: Sums,
     fresh: Sums,
     /// Examples between two points.
     every: u64,
-    /// Sum and count of labels so far, for what one would say without a model.
+    /// Sum and count of labels so far, for what one would say without a model; and how often each class came.
     seen: (f64, u64),
+    classes_seen: Vec<u64>,
     curve: Vec<Point>,
 }
 
@@ -199,11 +224,12 @@ pub(super) struct Judge {
 struct Sums {
     quality: Quality,
     errors: Errors,
+    classes: ClassSums,
 }
 
 impl Judge {
-    /// Makes a judge of numbers or of probabilities, whose curve has a point for `every` so many examples.
-    pub(super) fn new(contract: &Contract, is_number: bool, every: u64) -> Judge {
+    /// Makes a judge of predictions of a label, whose curve has a point for `every` so many examples.
+    pub(super) fn new(contract: &Contract, label: &contract::Label, every: u64) -> Judge {
         let quantile = match contract.learner.loss {
             Loss::Quantile(quantile) => quantile,
             _ => 0.5,
@@ -211,9 +237,11 @@ impl Judge {
         let sums = Sums {
             quality: Quality::new(contract.decision.threshold),
             errors: Errors::new(quantile),
+            classes: ClassSums::default(),
         };
         Judge {
-            is_number,
+            kind: label.kind,
+            classes_seen: vec![0; label.classes.len()],
             all: sums.clone(),
             window: sums.clone(),
             fresh: sums,
@@ -225,18 +253,39 @@ impl Judge {
 
     fn observe(&mut self, predicted: f64, value: f64) {
         let (sum, count) = self.seen;
-        let base = match (self.is_number, count) {
+        let is_number = self.kind == LabelType::Number;
+        let base = match (is_number, count) {
             (false, _) => (sum + 0.5) / (count as f64 + 1.0),
             (true, 0) => 0.0,
             (true, _) => sum / count as f64,
         };
         for sums in [&mut self.all, &mut self.window] {
-            if self.is_number {
+            if is_number {
                 sums.errors.observe(predicted, value, base);
             } else {
                 sums.quality.observe(predicted, value == 1.0, base);
             }
         }
+        self.count(value);
+    }
+
+    /// Takes the probabilities of all classes, and the index of the one that came.
+    fn observe_class(&mut self, probabilities: &[f64], value: f64) {
+        let class = value as usize;
+        let (classes, count) = (self.classes_seen.len() as f64, self.seen.1 as f64);
+        let Some(seen) = self.classes_seen.get_mut(class) else {
+            return;
+        };
+        let base = (*seen as f64 + 1.0) / (count + classes);
+        *seen += 1;
+        for sums in [&mut self.all, &mut self.window] {
+            sums.classes.observe(probabilities, class, base);
+        }
+        self.count(value);
+    }
+
+    fn count(&mut self, value: f64) {
+        let (sum, count) = self.seen;
         self.seen = (sum + value, count + 1);
         if self.seen.1.is_multiple_of(self.every) {
             self.mark();
@@ -245,11 +294,15 @@ impl Judge {
 
     /// Adds a point to the curve.
     fn mark(&mut self) {
-        let (quality, errors) = (self.window.quality.summary(), self.window.errors.summary());
-        let figures = match (quality, errors) {
-            (Some(quality), _) => (quality.log_loss, quality.base_log_loss),
-            (None, Some(errors)) => (errors.rmse, errors.base_rmse),
-            (None, None) => return,
+        let window = &self.window;
+        let figures = if let Some(quality) = window.quality.summary() {
+            (quality.log_loss, quality.base_log_loss)
+        } else if let Some(errors) = window.errors.summary() {
+            (errors.rmse, errors.base_rmse)
+        } else if let Some(classes) = window.classes.summary() {
+            (classes.log_loss, classes.base_log_loss)
+        } else {
+            return;
         };
         self.curve.push(Point {
             examples: self.seen.1,
@@ -257,6 +310,35 @@ impl Judge {
             base: figures.1,
         });
         self.window = self.fresh.clone();
+    }
+}
+
+/// Sums over predicted classes.
+#[derive(Clone, Default)]
+struct ClassSums {
+    labels: u64,
+    losses: f64,
+    base_losses: f64,
+    right: u64,
+}
+
+impl ClassSums {
+    fn observe(&mut self, probabilities: &[f64], class: usize, base: f64) {
+        let told = probabilities.get(class).copied().unwrap_or(0.0);
+        let likeliest = probabilities.iter().copied().fold(0.0, f64::max);
+        self.labels += 1;
+        self.losses -= told.max(f64::MIN_POSITIVE).ln();
+        self.base_losses -= base.ln();
+        self.right += u64::from(told == likeliest);
+    }
+
+    fn summary(&self) -> Option<ClassSummary> {
+        let labels = self.labels as f64;
+        (0 < self.labels).then(|| ClassSummary {
+            log_loss: self.losses / labels,
+            base_log_loss: self.base_losses / labels,
+            accuracy: self.right as f64 / labels,
+        })
     }
 }
 

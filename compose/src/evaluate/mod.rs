@@ -16,9 +16,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use learn::learners::Params;
 use learn::metrics::{ErrorSummary, Summary};
+use linfa::ParamGuard;
 use schemas::Contract;
-use schemas::contract::{Crosses, LabelType, Learner, Update};
+use schemas::contract::{Crosses, Learner, Update};
 use serde_json::Value;
 
 use self::contender::{Contender, Judge};
@@ -56,6 +58,17 @@ pub struct Options {
     pub events_max: u64,
 }
 
+/// How good predictions of one of several classes were.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClassSummary {
+    /// Mean log loss, in nats.
+    pub log_loss: f64,
+    /// The same of always saying how often each class came so far.
+    pub base_log_loss: f64,
+    /// Share of events whose likeliest class came.
+    pub accuracy: f64,
+}
+
 /// How good a stretch of predictions was.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
@@ -78,6 +91,8 @@ pub struct Figures {
     pub quality: Option<Summary>,
     /// How good numbers were.
     pub errors: Option<ErrorSummary>,
+    /// How good probabilities of classes were.
+    pub classes: Option<ClassSummary>,
     /// CPU time of predicting and learning alone, in seconds.
     pub cpu_seconds: f64,
     /// Examples predicted and learned in a CPU second.
@@ -111,9 +126,6 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let label = contract.label.as_ref();
     let label = label.context("the contract has no [label]: there is nothing to learn")?;
-    if label.kind == LabelType::Class {
-        bail!("label.type is \"class\": evaluate knows yes or no, and numbers");
-    }
     let layout = Layout {
         number_rows: true,
         ..Layout::of(contract, options.label_time_column.as_deref())
@@ -121,7 +133,7 @@ pub fn evaluate(
     let source = Source::open(file, contract.clone(), layout)?;
     let mut input = Input::new(source, contract, label, options.events_max)?;
     let every = input.rows_total().map_or(EVERY, |rows| rows / POINTS);
-    let judge = Judge::new(contract, label.kind == LabelType::Number, every);
+    let judge = Judge::new(contract, label, every);
     let mut contenders = learners(contract, options.compare)
         .iter()
         .map(|(name, learner)| Contender::new(name, learner, input.layout(), judge.clone()))
@@ -181,7 +193,10 @@ fn learners(contract: &Contract, compare: bool) -> Vec<(String, Learner)> {
             crosses,
             ..own.clone()
         };
-        learners.push((name(update).to_owned(), learner));
+        // Not every update knows every loss.
+        if Params::of(&learner).check().is_ok() {
+            learners.push((name(update).to_owned(), learner));
+        }
     }
     learners
 }
@@ -215,9 +230,11 @@ impl Figures {
             |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.4}"));
         let (quality, errors) = (self.quality.as_ref(), self.errors.as_ref());
         let auc = quality.and_then(|quality| quality.auc.as_ref());
+        let loss = quality.map(|quality| quality.log_loss);
+        let of_classes = self.classes.map(|classes| classes.log_loss);
         [
             text::count(self.examples),
-            figure(quality.map(|quality| quality.log_loss)),
+            figure(loss.or(of_classes)),
             figure(auc.map(|auc| auc.area)),
             figure(errors.map(|errors| errors.rmse)),
             figure(errors.map(|errors| errors.mae)),
@@ -249,6 +266,11 @@ impl Figures {
             put("mae", errors.mae.into());
             put("bias", errors.bias.into());
             put("quantile_loss", errors.quantile_loss.into());
+        }
+        if let Some(classes) = &self.classes {
+            put("log_loss", classes.log_loss.into());
+            put("base_log_loss", classes.base_log_loss.into());
+            put("accuracy", classes.accuracy.into());
         }
         put("cpu_seconds", self.cpu_seconds.into());
         put(

@@ -94,12 +94,12 @@ fn curve(page: &mut String, evaluation: &Evaluation) {
             .map(|point| (point.examples as f64, point.base))
             .collect(),
     });
-    let (title, says) = match own.quality {
-        Some(_) => (
+    let (title, says) = match own.errors {
+        None => (
             "Log loss",
             "nats, of each stretch of examples, predicted before they were learned",
         ),
-        None => (
+        Some(_) => (
             "Error",
             "root of the mean squared error of each stretch, in the label's unit",
         ),

@@ -1,0 +1,182 @@
+//! Evaluates learners on files, as a newcomer does: a drafted contract, then figures.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn flights(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("streams/flights")
+        .join(name)
+}
+
+/// Runs `thalweg evaluate --json`; returns its exit code, what it prints and what it complains of.
+fn evaluate(file: &Path, contract: &Path, options: &[&str]) -> (Option<i32>, Value, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_thalweg"))
+        .arg("evaluate")
+        .arg(file)
+        .arg("--contract")
+        .arg(contract)
+        .arg("--json")
+        .args(options)
+        .output()
+        .unwrap();
+    (
+        output.status.code(),
+        serde_json::from_slice(&output.stdout).unwrap_or_default(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// Writes a file, drafts its contract, and returns both.
+fn drafted(name: &str, text: &str, options: &[&str]) -> (TempDir, PathBuf, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, contract) = (folder.path().join(name), folder.path().join("stream.toml"));
+    std::fs::write(&file, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_thalweg"))
+        .arg("init")
+        .arg(&file)
+        .arg("--out")
+        .arg(&contract)
+        .args(options)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    (folder, file, contract)
+}
+
+#[test]
+fn flights_are_predicted_better_than_by_the_base_rate_and_twice_the_same() {
+    let (file, contract) = (flights("flights.parquet"), flights("stream.toml"));
+    let run = |options: &[&str]| {
+        let (code, mut json, said) = evaluate(&file, &contract, options);
+        assert_eq!(code, Some(0), "{said}");
+        for timing in ["cpu_seconds", "examples_per_cpu_second"] {
+            assert!(json[timing].as_f64().unwrap() > 0.0);
+            json.as_object_mut().unwrap().remove(timing);
+        }
+        json
+    };
+    let at_once = run(&["--events", "20000"]);
+    assert_eq!(at_once, run(&["--events", "20000"]));
+    assert_eq!(at_once["rows"], 20_000);
+    assert_eq!(at_once["clean"], 20_000);
+    let examples = at_once["examples"].as_u64().unwrap();
+    assert_eq!(examples + at_once["unlabelled"].as_u64().unwrap(), 20_000);
+    let loss = |json: &Value, name: &str| json[name].as_f64().unwrap();
+    assert!(loss(&at_once, "log_loss") < loss(&at_once, "base_log_loss") - 0.03);
+    assert!(0.65 < loss(&at_once, "auc"));
+    let late = run(&["--events", "20000", "--at-arrival"]);
+    assert_eq!(late["examples"], at_once["examples"]);
+    assert!(loss(&at_once, "log_loss") < loss(&late, "log_loss"));
+}
+
+#[test]
+fn every_learner_runs_over_one_pass_and_curves_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("curves.html");
+    let options = [
+        "--events",
+        "5000",
+        "--compare",
+        "--html",
+        page.to_str().unwrap(),
+    ];
+    let (code, json, said) = evaluate(
+        &flights("flights.parquet"),
+        &flights("stream.toml"),
+        &options,
+    );
+    assert_eq!(code, Some(0), "{said}");
+    let mut names: Vec<&str> = json["compared"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|learner| learner["learner"].as_str().unwrap())
+        .collect();
+    names.push(json["learner"].as_str().unwrap());
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        ["adagrad", "blend", "coin", "ftrl", "normalised", "sgd"]
+    );
+    let html = std::fs::read_to_string(page).unwrap();
+    for name in names {
+        assert!(html.contains(&format!("<td>{name}</td>")), "{name}");
+    }
+}
+
+#[test]
+fn numbers_of_a_file_without_id_and_time_are_predicted() {
+    let mut csv = String::from("shop,size,amount\n");
+    for row in 0..2000 {
+        let (shop, size) = (row % 3, row * 7 % 11);
+        let _ = writeln!(csv, "s{shop},{size},{}", 10 * shop + size);
+    }
+    let (_folder, file, contract) = drafted("sales.csv", &csv, &["--label", "amount"]);
+    let (code, json, said) = evaluate(&file, &contract, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(json["examples"], 2000, "{json}");
+    let (rmse, base) = (
+        json["rmse"].as_f64().unwrap(),
+        json["base_rmse"].as_f64().unwrap(),
+    );
+    assert!(rmse < base / 2.0, "{json}");
+    assert_eq!(json["log_loss"], Value::Null);
+}
+
+#[test]
+fn classes_are_predicted() {
+    let mut lines = String::new();
+    for row in 0..3000 {
+        let kind = row * 7 % 3;
+        let _ = writeln!(
+            lines,
+            r#"{{"id":"e{row}","at":"2024-01-01T00:{:02}:{:02}Z","colour":"c{kind}","class":"k{kind}"}}"#,
+            row / 60 % 60,
+            row % 60
+        );
+    }
+    let (_folder, file, contract) = drafted("things.jsonl", &lines, &["--label", "class"]);
+    let (code, json, said) = evaluate(&file, &contract, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(json["examples"], 3000, "{json}");
+    assert!(0.95 < json["accuracy"].as_f64().unwrap(), "{json}");
+    assert!(json["log_loss"].as_f64().unwrap() < json["base_log_loss"].as_f64().unwrap() / 2.0);
+}
+
+#[test]
+fn what_cannot_be_evaluated_is_said_plainly() {
+    let check = |file: &Path, contract: &Path, code: i32, words: &str| {
+        let (found, _, said) = evaluate(file, contract, &[]);
+        assert_eq!(found, Some(code), "{said}");
+        assert!(said.contains(words), "{words} is not in {said}");
+    };
+    let (parquet, good) = (flights("flights.parquet"), flights("stream.toml"));
+    check(
+        Path::new("nowhere.csv"),
+        &good,
+        1,
+        "cannot open nowhere.csv",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let text = std::fs::read_to_string(&good).unwrap();
+    let bad = write(
+        "bad.toml",
+        &text.replace("update = \"ftrl\"", "update = \"magic\""),
+    );
+    check(&parquet, &bad, 64, "`learner.update` is \"magic\"");
+    let empty = write("empty.csv", "id,scheduled_departure,late\n1,soon,true\n");
+    check(&empty, &good, 1, "row");
+}
