@@ -128,9 +128,8 @@ fn by_name(column: &Column) -> Option<String> {
 /// Returns the rank of whom a name stands for.
 fn who(words: &[&str]) -> Option<usize> {
     let rank = WHO.iter().position(|who| words.contains(who))?;
-    let (last, before) = words.split_last()?;
-    let stands =
-        (before.is_empty() && *last == WHO[rank]) || *last == WHO[rank] || HANDLES.contains(last);
+    let last = words.last()?;
+    let stands = *last == WHO[rank] || HANDLES.contains(last);
     stands.then_some(rank)
 }
 
