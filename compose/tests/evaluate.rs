@@ -148,7 +148,8 @@ fn classes_are_predicted() {
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(json["examples"], 3000, "{json}");
     assert!(0.95 < json["accuracy"].as_f64().unwrap(), "{json}");
-    assert!(json["log_loss"].as_f64().unwrap() < json["base_log_loss"].as_f64().unwrap() / 2.0);
+    let loss = |name: &str| json[name].as_f64().unwrap();
+    assert!(loss("log_loss") < loss("base_log_loss") - 0.1, "{json}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use schemas::FieldId;
 use crate::SealError;
 use crate::kek::Keyring;
 use crate::secret::{Derive, Secret};
-use crate::store::{KeyRecord, KeyStore, KeyVersion, SubjectRef};
+use crate::store::{KeyRecord, KeyStore, KeyVersion, MemoryKeyStore, SubjectRef};
 use crate::wrap;
 
 /// Most bytes of a tenant's or dataset's name.
@@ -127,6 +127,18 @@ impl StreamKeys {
             .next()
             .ok_or_else(SealError::short_answer)?;
         StreamKeys::of(id, ring, store, &wrapped)
+    }
+
+    /// Makes keys that everybody knows and nobody keeps: tokens are the same every time, and what is sealed protects
+    /// nothing. For trials that write nothing.
+    ///
+    /// # Errors
+    /// None that can come; [`SealError`] if the key did not unwrap.
+    pub fn of_a_trial(id: StreamId) -> Result<StreamKeys, SealError> {
+        let (ring, key) = (Keyring::of([0; 32]), Secret::of([0; 32]));
+        let wrapped = wrap::wrap(&ring, id.own_ref(), KeyVersion(1), &key, [0; 24]);
+        let store = Arc::new(MemoryKeyStore::new());
+        StreamKeys::of(id, Arc::new(ring), store, &wrapped)
     }
 
     /// Opens the keys of a stream that has some, as a reader does.
