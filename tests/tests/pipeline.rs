@@ -417,6 +417,8 @@ fn forge(brokers: &str, topic: &str, like: &log::Read, at: Coordinates) -> Resul
     }
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
+        // The letter may be that of two megabytes of garbage.
+        .set("message.max.bytes", "8388608")
         .create()?;
     let record = BaseRecord::to(topic)
         .partition(at.0)

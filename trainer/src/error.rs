@@ -132,9 +132,11 @@ pub enum TrainerError {
 impl Fault for TrainerError {
     fn next(&self) -> Next {
         match self {
-            TrainerError::Broker(_) | TrainerError::Store(_) | TrainerError::Overtaken { .. } => {
-                Next::Restart
-            }
+            // The other trainer may be one that was killed, which its group remembers for some seconds.
+            TrainerError::Broker(_)
+            | TrainerError::Store(_)
+            | TrainerError::Overtaken { .. }
+            | TrainerError::NotAlone { .. } => Next::Restart,
             _ => Next::Stop,
         }
     }
