@@ -19,6 +19,14 @@ pub enum SinkError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The lake's folder cannot be used now: its disk may be full, or come back.
+    #[error("could not use folder `{lake}`")]
+    Folder {
+        /// The folder.
+        lake: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The table cannot be opened or read.
     #[error("could not {doing} the table `{table}`")]
     Table {
@@ -130,7 +138,8 @@ impl Fault for SinkError {
             | SinkError::Rows { .. }
             | SinkError::Encode(_)
             | SinkError::Arrow(_) => Next::Stop,
-            SinkError::Table { .. }
+            SinkError::Folder { .. }
+            | SinkError::Table { .. }
             | SinkError::Store { .. }
             | SinkError::Commit { .. }
             | SinkError::Overtaken { .. }
