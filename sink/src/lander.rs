@@ -18,7 +18,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use deltalake_core::kernel::Add;
 use deltalake_core::logstore::LogStoreRef;
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::PutPayload;
 use schemas::{Columns, EventTime, Offset, Partition, TopicId, system};
 use serde_json::json;
 use uuid::Uuid;
@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::day::{self, Day};
 use crate::encode::{Encoder, File, Piece};
 use crate::error::SinkError;
+use crate::patient;
 use crate::roll::{Cause, Limits, OpenFiles, Roll, roll};
 use crate::signals::Signals;
 use crate::table::Table;
@@ -268,11 +269,8 @@ impl Lander {
         let name = format!("{}={day}/{}.zstd.parquet", day::COLUMN, Uuid::new_v4());
         let stats = stats(&file);
         let size = file.bytes.len() as i64;
-        let stored = self
-            .table
-            .store()
-            .put(&name.as_str().into(), PutPayload::from(file.bytes))
-            .await;
+        let payload = PutPayload::from(file.bytes);
+        let stored = patient::put(&self.table.store(), &name, payload).await;
         stored.map_err(|source| SinkError::Store {
             file: name.clone(),
             source,

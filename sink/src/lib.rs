@@ -17,6 +17,7 @@ pub mod encode;
 mod error;
 pub mod lake;
 pub mod lander;
+mod patient;
 pub mod roll;
 mod signals;
 mod stage;
