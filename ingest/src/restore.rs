@@ -12,8 +12,12 @@ use crate::clean::{Cleaner, Memory};
 use crate::error::IngestError;
 use crate::moments::Moments;
 
-/// Clean messages that are read back at first; doubled until the window is full.
+/// Clean messages that are read back at first.
 const READ_BACK: i64 = 64;
+
+/// So many times as many are read back until the window is full: each time is a trip to the broker, in which the other
+/// partitions wait.
+const READ_BACK_GROWTH: i64 = 8;
 
 /// Dead letters that are read back: a zombie may have written a few after the newest.
 const LETTERS_BACK: i64 = 64;
@@ -69,7 +73,7 @@ impl<B: Broker> Restorer<'_, B> {
             if full || low == ends.low {
                 break;
             }
-            reach *= 2;
+            reach *= READ_BACK_GROWTH;
         }
         info!(partition = %clean, next = ?restored.next, ids = restored.memory.window.len(), "restored");
         Ok(restored)

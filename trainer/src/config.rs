@@ -8,7 +8,8 @@ Examples:
   thalweg-trainer --contract stream.toml --brokers kafka:9092 --checkpoints ./checkpoints
   AWS_REGION=eu-central-1 thalweg-trainer --contract stream.toml --checkpoints s3://bucket/checkpoints
 
-One trainer learns a stream; a second one that joins its group stops and says so.";
+One trainer learns a stream; others that are started stand by, and one of them takes over within five seconds when it
+is killed. (The brokers' group.min.session.timeout.ms must be 2500 at most; Kafka's own default is 6000.)";
 
 /// Options of `trainer`.
 #[derive(Clone, Debug, clap::Args)]

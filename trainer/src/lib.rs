@@ -13,7 +13,9 @@
 //! it makes the same versions, bit for bit, and then goes on. So a crash at any moment changes no version that was
 //! published, and offsets are durable only when a checkpoint has them.
 //!
-//! One trainer learns a stream. If two should ever write for a moment, the version that is first in the model topic
+//! One trainer learns a stream: the member of the group that has partition 0 of the model topic reads all clean events
+//! and labels; others stand by, and the group gives one of them that partition when it has not heard of the first for
+//! [`SESSION`]. A trainer that was only paused may write on for a moment: the version that is first in the model topic
 //! counts, and the other trainer notices before its next checkpoint and starts anew.
 //!
 //! It holds no keys, never writes to the lake, and never acts by the clock but for when it publishes and stores.
@@ -52,6 +54,10 @@ pub use stage::Trainer;
 /// a fraction of the wake-ups. What the operator sets comes later and counts.
 const PATIENT: [&str; 2] = ["fetch.wait.max.ms=50", "fetch.min.bytes=131072"];
 
+/// After this silence a trainer is gone, and one that stands by takes its place: with joining the group and loading a
+/// checkpoint it is at work within five seconds.
+const SESSION: Duration = Duration::from_millis(2500);
+
 /// How often a trainer that has nothing to learn says that it is alive.
 const IDLE_BEAT: Duration = Duration::from_secs(1);
 
@@ -85,7 +91,11 @@ async fn work(args: Args, context: Context) -> Result<(), Box<dyn Fault>> {
         .chain(args.worker.kafka);
     let patient = Kafka::connect(&args.worker.brokers, &properties.collect::<Vec<_>>())
         .map_err(|error| boxed(error.into()))?;
-    worker::run(stage, &patient, inputs, &context).await
+    let alone = patient
+        .all_or_nothing(&topics.model)
+        .with_session(SESSION)
+        .await;
+    worker::run(stage, &alone, inputs, &context).await
 }
 
 /// Returns the name of the consumer group.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use schemas::contract::Label;
 use schemas::model::Input;
 use schemas::topics::Topics;
-use schemas::{Contract, Offset, Partition};
+use schemas::{Contract, Offset};
 use telemetry::{Traces, names};
 use worker::{Batch, Broker, Context, Stage, Start, Store, TopicPartition};
 
@@ -34,7 +34,6 @@ pub struct Trainer<B: Broker> {
     contract: Arc<Contract>,
     label: Label,
     topics: Topics,
-    group: String,
     shelf: Shelf,
     checkpoint_interval: Duration,
     decoder: Decoder,
@@ -84,7 +83,6 @@ impl<B: Broker> Trainer<B> {
         let decoder = Decoder::new(&contract, label.clone())?;
         Ok(Trainer {
             broker,
-            group: crate::group(&contract),
             shelf: Shelf::new(store, &contract.stream.name),
             events: Part::events(decoder.layout()),
             labels: Part::labels(),
@@ -129,17 +127,6 @@ impl<B: Broker> Trainer<B> {
         } else {
             Input::Clean
         }
-    }
-
-    /// Makes sure that no other trainer is at work: whoever has the first partition of the labels is the one.
-    fn alone(&self) -> Result<(), TrainerError> {
-        let first: TopicPartition = (self.topics.labels.as_str(), Partition(0)).into();
-        if self.owned.is_empty() || self.owned.contains(&first) {
-            return Ok(());
-        }
-        Err(TrainerError::NotAlone {
-            group: self.group.clone(),
-        })
     }
 
     /// Holds labels back while so many wait for clean events that are still on their way.
@@ -283,7 +270,6 @@ impl<B: Broker> Stage for Trainer<B> {
     }
 
     async fn handle(&mut self, batch: Batch) -> Result<(), TrainerError> {
-        self.alone()?;
         match self.input(batch.from()) {
             Input::Clean => {
                 self.clean_at = Some(Instant::now());
@@ -294,7 +280,6 @@ impl<B: Broker> Stage for Trainer<B> {
     }
 
     async fn tick(&mut self, now: Instant) -> Result<(), TrainerError> {
-        self.alone()?;
         self.balance(now);
         let Some(live) = &mut self.live else {
             return Ok(());

@@ -225,16 +225,3 @@ async fn a_tampered_log_is_noticed() {
     assert!(matches!(stopped, TrainerError::Replay { .. }), "{stopped}");
     assert_eq!(stopped.next(), Next::Stop);
 }
-
-#[tokio::test]
-async fn a_second_trainer_of_the_group_stops() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = uncrashed(folder.path(), 7, 5).await;
-    let mut run = Run::start(&broker, folder.path()).await.unwrap();
-    run.trainer.release(&[("s.labels", Partition(0)).into()]);
-    let stopped = run.trainer.tick(run.now).await.unwrap_err();
-    assert!(
-        matches!(stopped, TrainerError::NotAlone { .. }),
-        "{stopped}"
-    );
-}
