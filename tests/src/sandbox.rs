@@ -2,13 +2,14 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::kafka::Kafka;
+use crate::outside::{Outside, Produced};
 
 /// Between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -66,15 +67,6 @@ pub struct Sandbox {
     kafka: Option<Kafka>,
     /// Kafka's bootstrap servers.
     pub brokers: String,
-}
-
-/// How many messages a producer says were acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Produced {
-    /// Raw records.
-    pub raw: u64,
-    /// Labels.
-    pub labels: u64,
 }
 
 impl Sandbox {
@@ -142,17 +134,7 @@ impl Sandbox {
     /// # Errors
     /// A program that does not start.
     pub fn produce(&self, options: &[&str]) -> Result<Child> {
-        let producer = Command::new(thalweg()?)
-            .arg("produce")
-            .arg(flights().join("flights.parquet"))
-            .arg("--contract")
-            .arg(flights().join("stream.toml"))
-            .args(["--brokers", &self.brokers, "--json"])
-            .args(options)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()?;
-        Ok(producer)
+        self.outside().produce(options)
     }
 
     /// Waits for a producer and returns what it says.
@@ -160,23 +142,7 @@ impl Sandbox {
     /// # Errors
     /// A producer that failed.
     pub fn produced(&self, producer: Child) -> Result<Produced> {
-        let output = producer.wait_with_output()?;
-        ensure!(
-            output.status.success(),
-            "the producer ended with {}",
-            output.status
-        );
-        let summary: serde_json::Value =
-            serde_json::from_slice(&output.stdout).context("the producer's summary")?;
-        let count = |name: &str| {
-            summary[name]
-                .as_u64()
-                .with_context(|| format!("no `{name}` in {summary}"))
-        };
-        Ok(Produced {
-            raw: count("raw")?,
-            labels: count("labels")?,
-        })
+        Produced::of(producer)
     }
 
     /// Runs `thalweg verify --complete` on the topics, the lake and the checkpoints; returns its exit code and report.
@@ -184,19 +150,7 @@ impl Sandbox {
     /// # Errors
     /// A program that does not run, or says something else than a report.
     pub fn verify(&self) -> Result<(i32, serde_json::Value)> {
-        let output = Command::new(thalweg()?)
-            .args(["verify", "--complete", "--json", "--contract"])
-            .arg(flights().join("stream.toml"))
-            .args(["--brokers", &self.brokers, "--lake"])
-            .arg(self.folder().join("lake"))
-            .arg("--checkpoints")
-            .arg(self.folder().join("checkpoints"))
-            .stderr(Stdio::inherit())
-            .output()?;
-        let code = output.status.code().context("a signal ended verify")?;
-        let report = serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("verify ended with {code} and no report"))?;
-        Ok((code, report))
+        self.outside().verify()
     }
 
     /// Runs `thalweg recompute`; returns its exit code and what it says.
@@ -204,7 +158,7 @@ impl Sandbox {
     /// # Errors
     /// A program that does not start, or says no JSON.
     pub fn recompute(&self, options: &[&str]) -> Result<(Option<i32>, serde_json::Value)> {
-        self.look("recompute", options)
+        self.outside().look("recompute", options)
     }
 
     /// Runs `thalweg replay`; returns its exit code and what it says.
@@ -212,22 +166,15 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::recompute`].
     pub fn replay(&self, options: &[&str]) -> Result<(Option<i32>, serde_json::Value)> {
-        self.look("replay", options)
+        self.outside().look("replay", options)
     }
 
-    /// Runs a command that looks at the pipeline from outside and says one JSON object.
-    fn look(&self, command: &str, options: &[&str]) -> Result<(Option<i32>, serde_json::Value)> {
-        let output = Command::new(thalweg()?)
-            .args([command, "--json", "--brokers", &self.brokers, "--contract"])
-            .arg(flights().join("stream.toml"))
-            .arg("--checkpoints")
-            .arg(self.folder().join("checkpoints"))
-            .args(options)
-            .stderr(Stdio::inherit())
-            .output()?;
-        let said = serde_json::from_slice::<serde_json::Value>(&output.stdout);
-        let said = said.with_context(|| format!("{command} ended with {}", output.status))?;
-        Ok((output.status.code(), said))
+    fn outside(&self) -> Outside {
+        Outside {
+            brokers: self.brokers.clone(),
+            contract: flights().join("stream.toml"),
+            folder: self.folder().to_owned(),
+        }
     }
 
     /// Ends a program of the pipeline as a crash would; the launcher starts it anew.
