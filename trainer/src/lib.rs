@@ -15,7 +15,7 @@
 //!
 //! One trainer learns a stream: the member of the group that has partition 0 of the model topic reads all clean events
 //! and labels; others stand by, and the group gives one of them that partition when it has not heard of the first for
-//! [`SESSION`]. A trainer that was only paused may write on for a moment: the version that is first in the model topic
+//! 2.5 seconds. A trainer that was only paused may write on for a moment: the version that is first in the model topic
 //! counts, and the other trainer notices before its next checkpoint and starts anew.
 //!
 //! It holds no keys, never writes to the lake, and never acts by the clock but for when it publishes and stores.

@@ -1,4 +1,5 @@
-//! What librdkafka knows and the Rust binding does not tell: topic ids, and the cached end of a log; and how short sessions may be.
+//! What librdkafka knows and the Rust binding does not tell: topic ids, and the cached end of a log; and how short
+//! sessions may be.
 
 use std::ffi::{CStr, CString};
 use std::ptr;

@@ -1,7 +1,7 @@
 //! Rebalances: what the group gives and takes goes to the stage, and the stage's answer to the group.
 //!
-//! Groups are cooperative: partitions that do not move flow on, also while a stage takes on one after the other of those
-//! that come. A group with a lock is all or nothing: the member
+//! Groups are cooperative: partitions that do not move flow on, also while a stage takes on one after the other of
+//! those that come. A group with a lock is all or nothing: the member
 //! that the group gives partition 0 of the lock takes every partition of its topics, and all others stand by.
 
 use std::collections::VecDeque;
