@@ -50,6 +50,9 @@ signals! {
     SINK_COMMIT = "thalweg.sink.commit.duration", "s", "Time from closing the files to the commit's end.";
     SINK_DROPPED = "thalweg.sink.dropped", "{row}", "Rows that the lake already had.";
     SINK_BUFFERED = "thalweg.sink.buffered", "By", "Bytes of rows that wait for a commit.";
+    SINK_SMALL = "thalweg.sink.files.small", "{file}", "Small files of the table, when the keeper last looked.";
+    SINK_COMPACTED = "thalweg.sink.files.compacted", "{file}", "Small files that were put together with others.";
+    SINK_VACUUMED = "thalweg.sink.files.vacuumed", "{file}", "Files of no version any more that were deleted.";
 
     TRAINER_EVENTS = "thalweg.trainer.events", "{event}", "Clean events taken.";
     TRAINER_LABELS = "thalweg.trainer.labels", "{label}", "Labels taken, by outcome.";
