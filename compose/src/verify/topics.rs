@@ -3,6 +3,7 @@
 //! Each partition is read by a client of its own, from where the topic begins to where it ended when the audit began.
 //! It joins no group, commits nothing and writes nothing; of raw records it looks at the offsets alone.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -134,6 +135,12 @@ impl Cluster {
     pub(super) fn messages(&self) -> u64 {
         let partitions = self.partitions.iter().map(Ends::messages);
         length(&self.model) + partitions.sum::<u64>()
+    }
+
+    /// Returns where the raw partitions ended when the audit began.
+    pub(super) fn through(&self) -> BTreeMap<i32, i64> {
+        let ends = self.partitions.iter();
+        ends.map(|ends| (ends.partition, ends.raw.end)).collect()
     }
 
     /// Reads one partition of raw, dead, clean and scores.

@@ -78,6 +78,13 @@ signals! {
     SCORER_DECISIONS = "thalweg.scorer.decisions", "{score}", "Scores at or above the threshold.";
     SCORER_LATENCY = "thalweg.scorer.latency", "s", "Time from the raw record's timestamp to its score.";
     SCORER_UPDATES = "thalweg.scorer.model.updates", "{update}", "Model updates applied.";
+    AUDIT_AUDITS = "thalweg.audit.audits", "{audit}", "Audits by the continuous audit, by outcome.";
+    AUDIT_BROKEN = "thalweg.audit.broken_promises", "{finding}", "Findings that stand against a promise, by promise: must be 0.";
+    AUDIT_LOOKED_AT = "thalweg.audit.looked_at", "{thing}", "What the last audit looked at, by promise.";
+    AUDIT_PENDING = "thalweg.audit.pending", "{thing}", "What was still to come in the last audit, by promise.";
+    AUDIT_THROUGH = "thalweg.audit.through", "{record}", "Raw offset up to which the last audit looked, by partition.";
+    AUDIT_AGE = "thalweg.audit.age", "s", "Time since the last audit came to its end.";
+
     DRIFT_PSI = "thalweg.drift.psi", "1", "Population stability index of the last full window against the reference, by feature.";
     DRIFT_FLOOR = "thalweg.drift.psi.noise", "1", "What PSI sampling noise alone surpasses once in a thousand windows, by feature.";
     DRIFT_MISSING = "thalweg.drift.missing", "1", "Share of missing values in the last full window, by feature.";
