@@ -20,8 +20,8 @@ use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::operations::vacuum::VacuumMode;
 use deltalake_core::protocol::DeltaOperation;
 use object_store::ObjectStoreExt;
-use schemas::Columns;
 use schemas::contract::Lake;
+use schemas::{Columns, system};
 use serde_json::Value;
 use uuid::Uuid;
 use worker::Context;
@@ -346,9 +346,15 @@ fn kept(file: &LogicalFileView) -> Option<Kept> {
         bytes: u64::try_from(file.size()).ok()?,
         rows: file.num_records().map(|rows| rows as u64),
         modified: file.modification_time(),
+        first_offset: first_offset(file).unwrap_or_default(),
         path,
         day,
     })
+}
+
+fn first_offset(file: &LogicalFileView) -> Option<i64> {
+    let stats: Value = serde_json::from_str(&file.stats()?).ok()?;
+    stats["minValues"][system::SOURCE_OFFSET].as_i64()
 }
 
 fn removed(file: &Kept, now: i64) -> Action {

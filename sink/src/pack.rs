@@ -15,6 +15,8 @@ pub struct Kept {
     pub rows: Option<u64>,
     /// When its newest rows landed, in milliseconds since 1970.
     pub modified: i64,
+    /// The smallest source offset in it: of files that landed at once, the earlier has the smaller one.
+    pub first_offset: i64,
 }
 
 /// When files are put together, and how many.
@@ -95,9 +97,8 @@ fn choose(mut files: Vec<Kept>, limits: &Limits) -> Vec<Kept> {
 
 /// Fills packs with files in the order in which they landed.
 fn fill(mut files: Vec<Kept>, limits: &Limits) -> Vec<Vec<Kept>> {
-    files.sort_unstable_by(|one, other| {
-        (one.modified, &one.path).cmp(&(other.modified, &other.path))
-    });
+    let order = |file: &Kept| (file.modified, file.first_offset);
+    files.sort_by(|one, other| (order(one), &one.path).cmp(&(order(other), &other.path)));
     let mut packs: Vec<Vec<Kept>> = Vec::new();
     let mut bytes = 0;
     for file in files {
@@ -133,7 +134,9 @@ mod tests {
             day: (*day).to_owned(),
             bytes: *bytes,
             rows: None,
-            modified: at as i64,
+            // Two at a time.
+            modified: at as i64 / 2,
+            first_offset: at as i64,
         });
         let packs = plan(kept.rev().collect(), limits);
         let found: Vec<(&str, Vec<u64>)> = packs
@@ -220,6 +223,7 @@ mod tests {
                 bytes: 1000,
                 rows: None,
                 modified: at,
+                first_offset: at,
             });
             for pack in plan(files.clone(), &limits) {
                 files.retain(|file| !pack.files.contains(file));

@@ -20,8 +20,11 @@ impl Score {
     }
 }
 
-/// Reads a score; `None` if it is none.
+/// Reads a score; `None` if it is none. What follows after event and source, reasons above all, is not looked at.
 pub(super) fn read_score(payload: &[u8]) -> Option<Score> {
+    if payload.trim_ascii_end().last() != Some(&b'}') {
+        return None;
+    }
     let mut topic_id: Option<[u8; 32]> = None;
     let (mut id, mut partition, mut offset) = (None, None, None);
     for entry in sonic_rs::to_object_iter(payload) {
@@ -40,6 +43,9 @@ pub(super) fn read_score(payload: &[u8]) -> Option<Score> {
                 }
             }
             _ => {}
+        }
+        if id.is_some() && offset.is_some() {
+            break;
         }
     }
     Some(Score {
@@ -76,6 +82,7 @@ mod tests {
         assert_eq!(score.partition, i64::from(expected.source.partition.0));
         assert_eq!(score.offset, expected.source.offset.0);
         assert_eq!(score.tag, tag(&expected.id));
+        assert!(read_score(&text[..text.trim_ascii_end().len() - 1]).is_none());
         assert!(read_score(b"{\"id\":\"x\"}").is_none());
         assert!(read_score(b"{").is_none());
     }

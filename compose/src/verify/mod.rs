@@ -98,8 +98,13 @@ pub fn verify(plan: &Plan, progress: Progress<'_>) -> Result<Report> {
     let cluster = Cluster::open(plan)?;
     let rows = table.as_ref().map_or(0, Table::rows);
     (progress.0)(Step::Total(cluster.messages() + rows));
-    let mut accounts = read_partitions(&cluster, progress)?;
-    let mut chain = cluster.chain(progress)?;
+    let (accounts, chain) = std::thread::scope(|scope| {
+        let chain = scope.spawn(|| cluster.chain(progress));
+        let accounts = read_partitions(&cluster, progress);
+        (accounts, chain.join())
+    });
+    let mut accounts = accounts?;
+    let mut chain = chain.map_err(|_| anyhow!("a reader has ended"))??;
     let mut ledger = Ledger::default();
     let mut looked_at = vec![
         Promise::Conservation,
@@ -140,8 +145,9 @@ fn read_partitions(cluster: &Cluster, progress: Progress<'_>) -> Result<BTreeMap
         }
         Ok(())
     };
+    // Half of them wait for Kafka.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let readers = cores
+    let readers = (2 * cores)
         .clamp(1, READERS_MAX)
         .min(cluster.partitions.len().max(1));
     std::thread::scope(|scope| {
