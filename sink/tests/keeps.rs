@@ -6,7 +6,8 @@ mod flights;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
@@ -22,6 +23,7 @@ use sink::keeper::PACK_BYTES_MAX;
 use sink::pack::{Limits, Pack};
 use sink::roll::Cause;
 use sink::{Covers, Keeper, Lander, Signals, Source, lake};
+use tokio_util::sync::CancellationToken;
 
 /// Rows of one day; a test lands some days of them.
 const PER_DAY: i64 = 100;
@@ -401,4 +403,51 @@ async fn the_log_gets_checkpoints_from_the_keeper_too() {
     assert_eq!(lake.rows().await, before);
     lake.land(&mut lander, 0, 99, 1, 1).await;
     assert_eq!(lake.files().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_worker_keeps_its_lake_in_the_background() {
+    let lake = Lake::new();
+    let mut lander = lake.lander().await;
+    lake.land(&mut lander, 0, 0, 6, 10).await;
+    let before = lake.rows().await;
+    let text = include_str!("../../schemas/fixtures/contract.toml");
+    let text = text.replacen("[lake]\n", "[lake]\ncompact_after = 3\n", 1);
+    let contract = schemas::Contract::parse("contract.toml", &text).unwrap();
+    let telemetry = telemetry::Telemetry::start(&telemetry::Config {
+        service: "thalweg-sink",
+        stream: "flights".to_owned(),
+        otlp: None,
+    });
+    let context = worker::Context {
+        digest: contract.digest(),
+        contract: Arc::new(contract),
+        // The keeper asks Kafka nothing.
+        kafka: worker::Kafka::connect("127.0.0.1:1", &[]).unwrap(),
+        telemetry: Arc::new(telemetry.unwrap()),
+        health: worker::Health::default(),
+        shutdown: CancellationToken::new(),
+    };
+    let folder = lake.folder.path().to_str().unwrap();
+    sink::keeper::in_background(&context, folder, Duration::from_millis(10)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while lake.files().await.len() != 1 {
+        assert!(Instant::now() < deadline, "nobody keeps the lake");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // It goes on while rows land.
+    lake.land(&mut lander, 0, 60, 3, 10).await;
+    while lake.files().await.len() != 2 {
+        assert!(Instant::now() < deadline, "nobody keeps the lake any more");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    context.shutdown.cancel();
+    let rows = lake.rows().await;
+    assert_eq!(rows.slice(0, 60), before);
+    assert_eq!(rows.num_rows(), 90);
+    let page = context.telemetry.prometheus_text().unwrap();
+    assert!(
+        page.contains("thalweg_sink_files_compacted_total"),
+        "{page}"
+    );
 }
