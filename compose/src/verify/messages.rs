@@ -1,6 +1,5 @@
 //! What an audit reads of a message, and no more: there are as many scores as events.
 
-use rdkafka::message::{BorrowedMessage, Headers, Message};
 use sonic_rs::JsonValueTrait;
 
 use super::accounts::tag;
@@ -53,18 +52,6 @@ pub(super) fn read_score(payload: &[u8]) -> Option<Score> {
         partition: partition?,
         offset: offset?,
         tag: id?,
-    })
-}
-
-/// Goes through the headers of a message.
-pub(super) fn headers<'a>(
-    message: &'a BorrowedMessage<'_>,
-) -> impl Iterator<Item = (&'a str, &'a [u8])> + Clone {
-    let all = message.headers();
-    let count = all.map_or(0, Headers::count);
-    (0..count).filter_map(move |at| {
-        let header = all?.try_get(at)?;
-        Some((header.key, header.value.unwrap_or_default()))
     })
 }
 
