@@ -27,7 +27,7 @@ pub struct Args {
           value_parser = clap::value_parser!(u64).range(1..=16_384))]
     pub buffer_mb: u64,
 
-    /// How often small and expired files are looked for, which the contract's [lake] says what is
+    /// How often small and expired files are looked for, by the contract
     #[arg(long, env = "THALWEG_SINK_KEEP_EVERY", value_name = "DURATION", default_value = KEEP_EVERY,
           value_parser = duration)]
     pub keep_every: Duration,
