@@ -252,3 +252,31 @@ fn texts_become_bags() {
         "write a number from 1 to 64",
     );
 }
+
+#[test]
+fn how_a_lake_is_kept_is_no_part_of_the_digest() {
+    let with = |keys: &str| GOOD.replacen("[lake]\n", &format!("[lake]\n{keys}\n"), 1);
+    let kept = "small_file_bytes = \"4MiB\"\ncompact_after = 4\nvacuum_after = \"2d\"";
+    let contract = Contract::parse("x", &with(kept)).unwrap();
+    assert_eq!(contract.lake.small_file_bytes, 4 << 20);
+    assert_eq!(contract.lake.compact_after, 4);
+    assert_eq!(contract.lake.vacuum_after.as_secs(), 2 * 24 * 3600);
+    let plain = Contract::parse("x", GOOD).unwrap();
+    assert_eq!(plain.digest(), contract.digest());
+    assert_eq!(plain.lake.vacuum_after.as_secs(), 7 * 24 * 3600);
+    let refused = |keys: &str, expected: &str| {
+        let errors = Contract::parse("x", &with(keys)).unwrap_err();
+        let text = errors.to_string();
+        assert_eq!(errors.problems.len(), 1, "{text}");
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    };
+    refused(
+        "small_file_bytes = \"33MiB\"",
+        "`lake.small_file_bytes` is \"33MiB\"; write a size up to \"32MiB\"",
+    );
+    refused(
+        "vacuum_after = \"59m\"",
+        "`lake.vacuum_after` is \"59m\"; write a duration from \"1h\" on",
+    );
+    refused("compact_after = -1", "write a number from 0 to 1000");
+}

@@ -57,6 +57,14 @@ pub enum SinkError {
         /// Why.
         source: object_store::Error,
     },
+    /// A file of the table cannot be read.
+    #[error("could not read file `{file}`")]
+    Fetch {
+        /// The file.
+        file: String,
+        /// Why.
+        source: object_store::Error,
+    },
     /// Rows cannot be encoded.
     #[error("could not encode a file")]
     Encode(#[from] parquet::errors::ParquetError),
@@ -88,6 +96,26 @@ pub enum SinkError {
     Changed {
         /// The version.
         version: u64,
+    },
+    /// A file of the lake cannot be put together with others.
+    #[error("could not put `{file}` together with others: {reason}; they stay as they are")]
+    Rewrite {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Somebody else changed files that were being put together.
+    #[error("version {version} of the table changes files that were being put together")]
+    Outrun {
+        /// The version.
+        version: u64,
+    },
+    /// There can be no thread that keeps the lake.
+    #[error("could not begin to keep the lake")]
+    Background {
+        /// Why.
+        source: std::io::Error,
     },
     /// Others commit faster than this process.
     #[error("gave up after {attempts} attempts to commit: others were faster each time")]
@@ -141,9 +169,13 @@ impl Fault for SinkError {
             SinkError::Folder { .. }
             | SinkError::Table { .. }
             | SinkError::Store { .. }
+            | SinkError::Fetch { .. }
             | SinkError::Commit { .. }
             | SinkError::Overtaken { .. }
             | SinkError::Changed { .. }
+            | SinkError::Rewrite { .. }
+            | SinkError::Outrun { .. }
+            | SinkError::Background { .. }
             | SinkError::Contended { .. }
             | SinkError::Broker(_) => Next::Restart,
         }

@@ -39,6 +39,8 @@ pub fn open(lake: &str, table: &str) -> Result<LogStoreRef, SinkError> {
         .pop_if_empty()
         .push(table)
         .push("");
+    // Two providers of cryptography are in this tree, and rustls picks none by itself; a second call changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     // object_store knows its options by the lower-case names of the variables.
     let environment = std::env::vars().map(|(name, value)| (name.to_lowercase(), value));
     let (store, _) = object_store::parse_url_opts(&url, environment)

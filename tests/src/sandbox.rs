@@ -107,6 +107,8 @@ impl Sandbox {
             .arg("--data")
             .arg(folder.path())
             .args(options)
+            // So that the sink lands rows of one day in several commits.
+            .env("THALWEG_SINK_BUFFER_MB", "1")
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
@@ -151,6 +153,42 @@ impl Sandbox {
     /// A program that does not run, or says something else than a report.
     pub fn verify(&self) -> Result<(i32, serde_json::Value)> {
         self.outside().verify()
+    }
+
+    /// Starts `thalweg verify --every 1s`, whose pages [`Sandbox::metric`] then finds as those of `audit`.
+    ///
+    /// # Errors
+    /// A program that does not start.
+    pub fn watch(&self) -> Result<Child> {
+        let watching = Command::new(thalweg()?)
+            .args(["verify", "--every", "1s", "--contract"])
+            .arg(flights().join("stream.toml"))
+            .args(["--brokers", &self.brokers, "--lake"])
+            .arg(self.folder().join("lake"))
+            .arg("--http-file")
+            .arg(self.folder().join("run/audit.http"))
+            .spawn()?;
+        Ok(watching)
+    }
+
+    /// Runs `thalweg compact` on the lake; returns what it says.
+    ///
+    /// # Errors
+    /// A program that fails.
+    pub fn compact(&self) -> Result<serde_json::Value> {
+        let output = Command::new(thalweg()?)
+            .args(["compact", "--json", "--contract"])
+            .arg(flights().join("stream.toml"))
+            .arg("--lake")
+            .arg(self.folder().join("lake"))
+            .stderr(Stdio::inherit())
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "compact ended with {}",
+            output.status
+        );
+        Ok(serde_json::from_slice(&output.stdout)?)
     }
 
     /// Runs `thalweg recompute`; returns its exit code and what it says.

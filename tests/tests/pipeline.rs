@@ -1,16 +1,11 @@
 //! The whole path, on the embedded broker and on real Apache Kafka: nothing lost, nothing doubled, nothing readable, also through crashes.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rdkafka::ClientConfig;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use schemas::dead;
 use schemas::topics::Topics;
 use tests::audit::{self, Audit, Coordinates};
-use tests::{Produced, Sandbox, log};
+use tests::{Produced, Sandbox, forge, log};
 
 /// Waits until every raw record is clean or dead, and every clean one scored and landed; then reads.
 fn audit(sandbox: &Sandbox, produced: Produced) -> Result<Audit> {
@@ -105,9 +100,27 @@ fn every_record_ends_in_exactly_one_place(sandbox: Sandbox) -> Result<()> {
     );
     check_learned(&sandbox, &audit, true)?;
     verify(&sandbox, &audit)?;
+    small_files_become_large_ones(&sandbox, &audit)?;
     nothing_is_readable(&sandbox, &audit)?;
     everything_comes_out_again(&sandbox, &audit)?;
     sandbox.stop()?;
+    Ok(())
+}
+
+/// Puts small files of the lake together while the workers run, and audits once more.
+fn small_files_become_large_ones(sandbox: &Sandbox, audit: &Audit) -> Result<()> {
+    let done = sandbox.compact()?;
+    let (files, into) = (done["files"].as_u64(), done["into"].as_u64());
+    // Rows of a day land in several commits here: see how the sandbox starts the sink.
+    ensure!(Some(1) <= into && into < files, "{done}");
+    verify(sandbox, audit)?;
+    let mut before = audit.landed.clone();
+    let mut after = read_lake(sandbox)?;
+    before.sort_unstable();
+    after.sort_unstable();
+    ensure!(before == after, "{} rows, {}", before.len(), after.len());
+    let again = sandbox.compact()?;
+    ensure!(again["files"] == 0 && again["vacuumed"] == 0, "{again}");
     Ok(())
 }
 
@@ -182,7 +195,7 @@ fn the_verifier_names_the_offset_of_a_forged_dead_letter() -> Result<()> {
     let dead = Topics::of("flights").dead;
     let letters = log::read(&sandbox.brokers, &dead)?;
     let letter = letters.first().context("dirt is refused")?;
-    forge(&sandbox.brokers, &dead, letter, (*partition, *offset))?;
+    forge::dead_letter(&sandbox.brokers, &dead, letter, (*partition, *offset))?;
     let (code, report) = sandbox.verify()?;
     let conservation = &report["promises"]["conservation"];
     ensure!(code == 1 && report["holds"] == false, "{code}: {report:#}");
@@ -197,36 +210,6 @@ fn the_verifier_names_the_offset_of_a_forged_dead_letter() -> Result<()> {
         "{report:#}"
     );
     sandbox.stop()?;
-    Ok(())
-}
-
-/// Writes a dead letter as another one is, but of a record that it is not of.
-fn forge(brokers: &str, topic: &str, like: &log::Read, at: Coordinates) -> Result<()> {
-    let (partition, offset) = (at.0.to_string(), at.1.to_string());
-    let mut headers = OwnedHeaders::new();
-    for (name, value) in &like.headers {
-        let value = match name.as_str() {
-            dead::header::SOURCE_PARTITION => partition.as_bytes(),
-            dead::header::SOURCE_OFFSET => offset.as_bytes(),
-            _ => value.as_slice(),
-        };
-        headers = headers.insert(Header {
-            key: name,
-            value: Some(value),
-        });
-    }
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        // The letter may be that of two megabytes of garbage.
-        .set("message.max.bytes", "8388608")
-        .create()?;
-    let record = BaseRecord::to(topic)
-        .partition(at.0)
-        .key(&like.key)
-        .payload(&like.value)
-        .headers(headers);
-    producer.send(record).map_err(|(error, _)| error)?;
-    producer.flush(Duration::from_secs(20))?;
     Ok(())
 }
 

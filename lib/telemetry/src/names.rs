@@ -50,6 +50,9 @@ signals! {
     SINK_COMMIT = "thalweg.sink.commit.duration", "s", "Time from closing the files to the commit's end.";
     SINK_DROPPED = "thalweg.sink.dropped", "{row}", "Rows that the lake already had.";
     SINK_BUFFERED = "thalweg.sink.buffered", "By", "Bytes of rows that wait for a commit.";
+    SINK_SMALL = "thalweg.sink.files.small", "{file}", "Small files of the table, when the keeper last looked.";
+    SINK_COMPACTED = "thalweg.sink.files.compacted", "{file}", "Small files that were put together with others.";
+    SINK_VACUUMED = "thalweg.sink.files.vacuumed", "{file}", "Files of no version any more that were deleted.";
 
     TRAINER_EVENTS = "thalweg.trainer.events", "{event}", "Clean events taken.";
     TRAINER_LABELS = "thalweg.trainer.labels", "{label}", "Labels taken, by outcome.";
@@ -75,6 +78,13 @@ signals! {
     SCORER_DECISIONS = "thalweg.scorer.decisions", "{score}", "Scores at or above the threshold.";
     SCORER_LATENCY = "thalweg.scorer.latency", "s", "Time from the raw record's timestamp to its score.";
     SCORER_UPDATES = "thalweg.scorer.model.updates", "{update}", "Model updates applied.";
+    AUDIT_AUDITS = "thalweg.audit.audits", "{audit}", "Audits by the continuous audit, by outcome.";
+    AUDIT_BROKEN = "thalweg.audit.broken_promises", "{finding}", "Findings that stand against a promise, by promise: must be 0.";
+    AUDIT_LOOKED_AT = "thalweg.audit.looked_at", "{thing}", "What the last audit looked at, by promise.";
+    AUDIT_PENDING = "thalweg.audit.pending", "{thing}", "What was still to come in the last audit, by promise.";
+    AUDIT_THROUGH = "thalweg.audit.through", "{record}", "Raw offset up to which the last audit looked, by partition.";
+    AUDIT_AGE = "thalweg.audit.age", "s", "Time since the last audit came to its end.";
+
     DRIFT_PSI = "thalweg.drift.psi", "1", "Population stability index of the last full window against the reference, by feature.";
     DRIFT_FLOOR = "thalweg.drift.psi.noise", "1", "What PSI sampling noise alone surpasses once in a thousand windows, by feature.";
     DRIFT_MISSING = "thalweg.drift.missing", "1", "Share of missing values in the last full window, by feature.";

@@ -337,6 +337,16 @@ impl<'a> Walk<'a> {
         );
     }
 
+    /// Notes that the text of a key that is there says too much or too little.
+    pub(super) fn refuse(&self, key: &str, remedy: &str, problems: &mut Problems) {
+        let Some(value) = self.table.and_then(|table| table.get(key)) else {
+            return;
+        };
+        let text = value.get_ref().as_str().unwrap_or_default();
+        let what = format!("`{}` is \"{text}\"", self.path(key));
+        problems.note(&value.span(), what, remedy);
+    }
+
     pub(super) fn mistyped(
         &self,
         value: &Spanned<DeValue>,

@@ -6,6 +6,7 @@ mod produce;
 mod queue;
 mod read;
 mod rebalance;
+mod scan;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ use crate::batch::{Batch, TopicPartition};
 use crate::broker::{Broker, BrokerError, Subscription, TopicInfo, Watermarks};
 
 pub use produce::KafkaLane;
+pub use queue::Taken;
+pub use scan::{Scanned, scan};
 
 /// How long a worker waits for a topic that is not there yet: a launcher may still be making it.
 const TOPIC_WAIT: Duration = Duration::from_secs(60);
