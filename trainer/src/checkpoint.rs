@@ -2,7 +2,8 @@
 //!
 //! Beside the learner's tensors lie sections, little-endian: `waiting` and `rows` (events without a label, the
 //! oldest first), `foreseen` (what experts said of them), `early` (labels without an event), `settled` (the last events learned), `metrics`, and
-//! `positions` (how far each partition was taken, and where the model topic went on).
+//! `positions` (how far each partition was taken, and where the model topic went on), and `dead` (where the dead topic
+//! went on).
 
 use learn::features::{Layout, Row};
 use learn::learners::Opinions;
@@ -14,12 +15,23 @@ use schemas::{Contract, Digest, Offset, Partition, TopicId};
 
 use crate::fit::{FitError, Fitter, Position, metrics_config};
 use crate::join::{EventId, KnownLabel};
+use crate::letters::DeadEnds;
 
-/// Version of the sections.
-const VERSION: u32 = 2;
+/// Version of the sections. Since 3 there is `dead`.
+const VERSION: u32 = 3;
 
 /// The version before labels could be numbers, and experts foresaw; still read.
-const VERSION_BEFORE: u32 = 1;
+const VERSION_OF_YES_AND_NO: u32 = 1;
+
+/// What a checkpoint comes to.
+pub struct Decoded {
+    /// Everything that learning had come to.
+    pub fitter: Fitter,
+    /// Where the model topic goes on.
+    pub model: Offset,
+    /// Where the dead topic goes on; where nothing is said, at its beginning.
+    pub dead: DeadEnds,
+}
 
 /// A checkpoint that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,11 +58,12 @@ pub enum CheckpointError {
     Learner,
 }
 
-/// Returns the bytes of a checkpoint; `model` is where the model topic goes on after the fitter's version.
+/// Returns the bytes of a checkpoint; `model` is where the model topic goes on after the fitter's version, `dead` where
+/// the dead topic does.
 ///
 /// # Errors
 /// [`FitError::Broken`].
-pub fn encode(fitter: &Fitter, model: Offset) -> Result<Vec<u8>, FitError> {
+pub fn encode(fitter: &Fitter, model: Offset, dead: &DeadEnds) -> Result<Vec<u8>, FitError> {
     let (mut waiting, mut rows, mut foreseen) = (Vec::new(), Vec::new(), Vec::new());
     for (id, time, row, opinions) in fitter.join.waiting() {
         waiting.extend_from_slice(&id.0.to_le_bytes());
@@ -84,6 +97,7 @@ pub fn encode(fitter: &Fitter, model: Offset) -> Result<Vec<u8>, FitError> {
         ("settled", settled),
         ("metrics", fitter.metrics.to_bytes()),
         ("positions", positions(fitter, model)),
+        ("dead", dead_ends(dead)),
     ];
     let snapshot = Snapshot {
         learner: fitter.learner()?.clone(),
@@ -95,7 +109,7 @@ pub fn encode(fitter: &Fitter, model: Offset) -> Result<Vec<u8>, FitError> {
     Ok(snapshot.to_bytes())
 }
 
-/// Reads a checkpoint; returns the fitter and where the model topic goes on.
+/// Reads a checkpoint.
 ///
 /// # Errors
 /// [`CheckpointError`], the first thing that is wrong.
@@ -104,7 +118,7 @@ pub fn decode(
     label: &Label,
     layout: Layout,
     bytes: &[u8],
-) -> Result<(Fitter, Offset), CheckpointError> {
+) -> Result<Decoded, CheckpointError> {
     let snapshot = Snapshot::from_bytes(bytes)?;
     let (found, expected) = (snapshot.lineage.contract, contract.digest());
     if found != expected {
@@ -123,7 +137,7 @@ pub fn decode(
     fitter.metrics = Metrics::from_bytes(metrics_config(contract), section("metrics")?.rest)?;
     let (model, version) = read_positions(&mut fitter, section("positions")?)?;
     let foreseen = match version {
-        VERSION_BEFORE => None,
+        VERSION_OF_YES_AND_NO => None,
         _ => Some(section("foreseen")?),
     };
     read_waiting(
@@ -138,7 +152,7 @@ pub fn decode(
         let id = EventId(u128::from_le_bytes(early.take()?));
         let time = i64::from_le_bytes(early.take()?);
         let outcome = match version {
-            VERSION_BEFORE => f64::from(early.take::<1>()?[0]),
+            VERSION_OF_YES_AND_NO => f64::from(early.take::<1>()?[0]),
             _ => f64::from_le_bytes(early.take()?),
         };
         let label = KnownLabel { outcome, time };
@@ -151,7 +165,15 @@ pub fn decode(
     }
     fitter.take_tally();
     fitter.resume(snapshot.learner, snapshot.lineage);
-    Ok((fitter, model))
+    let dead = match version {
+        VERSION => read_dead_ends(section("dead")?)?,
+        _ => DeadEnds::new(),
+    };
+    Ok(Decoded {
+        fitter,
+        model,
+        dead,
+    })
 }
 
 fn read_waiting(
@@ -215,7 +237,7 @@ fn read_positions(
     mut reader: Reader<'_>,
 ) -> Result<(Offset, u32), CheckpointError> {
     let version = u32::from_le_bytes(reader.take()?);
-    if version != VERSION && version != VERSION_BEFORE {
+    if !(VERSION_OF_YES_AND_NO..=VERSION).contains(&version) {
         return Err(reader.refuse());
     }
     let model = Offset(i64::from_le_bytes(reader.take()?));
@@ -235,6 +257,24 @@ fn read_positions(
         fitter.positions.insert((input, partition), position);
     }
     Ok((model, version))
+}
+
+fn dead_ends(ends: &DeadEnds) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (partition, offset) in ends {
+        out.extend_from_slice(&partition.0.to_le_bytes());
+        out.extend_from_slice(&offset.0.to_le_bytes());
+    }
+    out
+}
+
+fn read_dead_ends(mut reader: Reader<'_>) -> Result<DeadEnds, CheckpointError> {
+    let mut ends = DeadEnds::new();
+    while !reader.rest.is_empty() {
+        let partition = Partition(i32::from_le_bytes(reader.take()?));
+        ends.insert(partition, Offset(i64::from_le_bytes(reader.take()?)));
+    }
+    Ok(ends)
 }
 
 /// Takes numbers off a section.

@@ -91,6 +91,8 @@ impl Part {
 pub struct Unreadable {
     /// Where it is.
     pub offset: Offset,
+    /// How long it is.
+    pub bytes: usize,
     /// What is wrong with it.
     pub reason: LabelError,
 }
@@ -194,7 +196,8 @@ impl Decoder {
             let offset = record.offset();
             first = first.or(Some(offset));
             part.last = offset;
-            match LabelEvent::parse(&self.label, record.value().unwrap_or_default()) {
+            let value = record.value().unwrap_or_default();
+            match LabelEvent::parse(&self.label, value) {
                 Ok(label) => {
                     part.offsets.push(offset.0);
                     part.ids.push(EventId::of(label.event_id.as_bytes()));
@@ -205,7 +208,11 @@ impl Decoder {
                         });
                     }
                 }
-                Err(reason) => unreadable.push(Unreadable { offset, reason }),
+                Err(reason) => unreadable.push(Unreadable {
+                    offset,
+                    bytes: value.len(),
+                    reason,
+                }),
             }
         }
         part.first = first.unwrap_or(part.last.next());

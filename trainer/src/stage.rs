@@ -20,8 +20,9 @@ use crate::error::TrainerError;
 use crate::fit::Fitter;
 use crate::input::{Decoder, Part};
 use crate::intake::clean_part;
+use crate::letters::Letters;
 use crate::publish::Publisher;
-use crate::restore::Restorer;
+use crate::restore::{Restored, Restorer};
 use crate::shelf::Shelf;
 use crate::signals::Signals;
 
@@ -56,6 +57,7 @@ pub struct Trainer<B: Broker> {
 struct Live<B: Broker> {
     fitter: Fitter,
     publisher: Publisher<B>,
+    letters: Letters<B>,
     published_at: Instant,
     stored_at: Instant,
     /// Labels learned when the last checkpoint was stored.
@@ -78,7 +80,7 @@ impl<B: Broker> Trainer<B> {
     ) -> Result<Trainer<B>, TrainerError> {
         let contract = context.contract.clone();
         let topics = Topics::of(&contract.stream.name);
-        for topic in [&topics.clean, &topics.labels, &topics.model] {
+        for topic in [&topics.clean, &topics.labels, &topics.model, &topics.dead] {
             broker.topic(topic).await?;
         }
         let decoder = Decoder::new(&contract, label.clone())?;
@@ -111,12 +113,17 @@ impl<B: Broker> Trainer<B> {
             topics: &self.topics,
             shelf: &self.shelf,
         };
-        let (fitter, publisher) = restorer.restore(&mut self.decoder).await?;
+        let Restored {
+            fitter,
+            publisher,
+            letters,
+        } = restorer.restore(&mut self.decoder).await?;
         self.signals.version(&fitter);
         Ok(Live {
             stored_labels: fitter.labels(),
             fitter,
             publisher,
+            letters,
             published_at: Instant::now(),
             stored_at: Instant::now(),
             changed: false,
@@ -175,6 +182,9 @@ impl<B: Broker> Trainer<B> {
         let started = SystemTime::now();
         let unreadable = self.decoder.labels(batch, &mut self.labels);
         self.signals.unreadable(batch.from(), &unreadable);
+        live.letters
+            .send(batch.from().partition, &unreadable)
+            .await?;
         live.take(&self.labels, batch.from(), &self.signals).await?;
         if self.traces.enabled() {
             let parents = batch
@@ -198,7 +208,9 @@ impl<B: Broker> Trainer<B> {
         }
         // From here to the announcement no version is sent: whoever reads it goes on with the next one.
         let model = live.publisher.settle().await?;
-        let bytes = checkpoint::encode(&live.fitter, model).map_err(TrainerError::Version)?;
+        let dead = live.letters.ends().await?;
+        let bytes =
+            checkpoint::encode(&live.fitter, model, &dead).map_err(TrainerError::Version)?;
         let (lineage, size) = (live.fitter.lineage(), bytes.len());
         let name = self.shelf.put(lineage, bytes).await?;
         live.publisher.announce(lineage, &name).await?;
@@ -250,6 +262,8 @@ impl<B: Broker> Live<B> {
     }
 
     async fn publish(&mut self, signals: &Signals) -> Result<(), TrainerError> {
+        // What a replay passes over has its letters.
+        self.letters.settle().await?;
         let update = self.fitter.advance().map_err(TrainerError::Version)?;
         self.publisher.update(&update).await?;
         self.published_at = Instant::now();
