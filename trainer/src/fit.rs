@@ -4,20 +4,22 @@
 //! of it is in a checkpoint.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use learn::learners::{CheckedParams, LearnError, Learner, Params, ParamsError};
+use learn::learners::{self, CheckedParams, LearnError, Learner, Params, ParamsError};
 use learn::metrics::{Metrics, MetricsConfig};
 use learn::model::Lineage;
 use linfa::ParamGuard;
 use linfa::traits::FitWith;
-use schemas::contract::Label;
+use schemas::contract::{Label, Revised, Unlabelled};
 use schemas::model::{Input, Segment, Update};
 use schemas::{Contract, Offset, Partition, TopicId};
 
 use crate::config::EARLY_LABELS_MIN;
 use crate::input::{Body, Part};
-use crate::join::{Join, Limits, Pairs, Tally};
+use crate::join::{Join, KnownLabel, Limits, Pairs, Revision, Tally};
 use crate::journal::Journal;
+use crate::revise::correct;
 
 /// Pairs that are learned in one go; how many makes no difference to what is learned.
 const MICRO_BATCH: usize = 256;
@@ -43,6 +45,7 @@ pub type Positions = BTreeMap<(Input, Partition), Position>;
 /// Everything that learning has come to.
 pub struct Fitter {
     params: CheckedParams,
+    contract: schemas::contract::Learner,
     /// `None` only after a failure to learn, which ends the process.
     learner: Option<Learner>,
     pub(crate) lineage: Lineage,
@@ -90,6 +93,7 @@ impl Fitter {
         let params = Params::of(&contract.learner).check()?;
         Ok(Fitter {
             params,
+            contract: contract.learner.clone(),
             learner: Some(Learner::new(params, layout)),
             lineage: Lineage::root(contract),
             metrics: Metrics::new(metrics_config(contract)),
@@ -240,21 +244,35 @@ impl Fitter {
 
     fn one(&mut self, part: &Part, at: usize) -> Result<(), FitError> {
         let (id, before) = (part.ids[at], self.pairs.len());
-        let mut waiting = None;
         match &part.body {
             Body::Events(times, rows) => {
-                waiting = self
-                    .join
-                    .event(id, times[at], rows.row(at), &mut self.pairs);
+                let row = rows.row(at);
+                let waiting = self.join.event(id, times[at], row, &mut self.pairs);
+                self.learned += (self.pairs.len() - before) as u64;
+                if let Some(waiting) = waiting {
+                    // What is foreseen comes of all pairs before the event, however parts are cut.
+                    self.learn()?;
+                    let opinions = self.learner()?.foresee(row);
+                    self.join.foresee(waiting, opinions);
+                }
             }
-            Body::Labels(labels) => self.join.label(id, labels[at], &mut self.pairs),
-        }
-        self.learned += (self.pairs.len() - before) as u64;
-        if let (Some(waiting), Body::Events(_, rows)) = (waiting, &part.body) {
-            // What is foreseen comes of all pairs before the event, however parts are cut.
-            self.learn()?;
-            let opinions = self.learner()?.foresee(rows.row(at));
-            self.join.foresee(waiting, opinions);
+            Body::Labels(labels) => {
+                let label = labels[at];
+                let revision = self.join.label(id, label, &mut self.pairs);
+                if before < self.pairs.len() {
+                    self.learned += 1;
+                    self.join.pass(part.partition, label.time);
+                }
+                if let Some(revision) = revision {
+                    self.revise(revision, label)?;
+                }
+                while self.join.ripen(&mut self.pairs) {
+                    self.learned += 1;
+                    if MICRO_BATCH <= self.pairs.len() {
+                        self.learn()?;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -265,6 +283,11 @@ impl Fitter {
             return Ok(());
         }
         let learner = self.learner.take().ok_or(FitError::Broken)?;
+        if !self.contract.weights.is_empty() {
+            for label in &mut self.pairs.dataset.targets {
+                label.weight = self.contract.weight(label.value);
+            }
+        }
         let learner = self.params.fit_with(Some(learner), &self.pairs.dataset)?;
         let yes_or_no = self.params.predicts_yes_or_no();
         let labels = self.pairs.dataset.targets.iter().zip(&self.pairs.known);
@@ -277,6 +300,28 @@ impl Fitter {
         self.learner = Some(learner);
         self.waited.extend_from_slice(&self.pairs.waited);
         self.pairs.clear();
+        Ok(())
+    }
+
+    /// Learns an event again whose label says something else by now, after all pairs before it.
+    ///
+    /// It is no prediction that is tested: the event was learned before.
+    fn revise(&mut self, revision: Revision, label: KnownLabel) -> Result<(), FitError> {
+        self.learn()?;
+        let mut learner = self.learner.take().ok_or(FitError::Broken)?;
+        if let Some(past) = self.join.revised(revision) {
+            let told = learner.predict_classes(past.row);
+            let corrected = correct(&self.contract, &told, revision.before, label.outcome);
+            let corrected = learners::Label {
+                foreseen: past.foreseen,
+                ..corrected
+            };
+            learner
+                .learn(past.row, corrected)
+                .map_err(LearnError::from)?;
+        }
+        self.learner = Some(learner);
+        self.learned += 1;
         Ok(())
     }
 
@@ -303,8 +348,17 @@ pub(crate) fn limits(label: &Label) -> Limits {
     Limits {
         events_max: label.pending_max,
         labels_max: label.pending_max.max(EARLY_LABELS_MIN),
-        wait_micros_max: i64::try_from(label.wait_max.as_micros()).unwrap_or(i64::MAX),
+        wait_micros_max: micros(label.wait_max),
+        learns_revised: label.revised == Revised::Learn,
+        negative_after: match label.unlabelled {
+            Unlabelled::Wait => None,
+            Unlabelled::Negative(after) => Some(micros(after)),
+        },
     }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 pub(crate) fn metrics_config(contract: &Contract) -> MetricsConfig {

@@ -31,6 +31,7 @@ mod letters;
 mod publish;
 mod replay;
 mod restore;
+mod revise;
 mod shelf;
 mod signals;
 mod stage;

@@ -83,6 +83,8 @@ impl Signals {
             joined,
             early,
             duplicate,
+            revised,
+            negative,
             late,
             crowded_out,
             unknown,
@@ -98,6 +100,8 @@ impl Signals {
         of(&self.labels, "outcome", "joined", joined);
         of(&self.labels, "outcome", "early", early);
         of(&self.labels, "outcome", "duplicate", duplicate);
+        of(&self.labels, "outcome", "revised", revised);
+        of(&self.expired, "cause", "taken_for_no", negative);
         of(&self.expired, "cause", "late_label", late);
         of(&self.expired, "cause", "crowded_out", crowded_out);
         of(&self.expired, "cause", "unknown_event", unknown);

@@ -21,6 +21,7 @@ const MICRO_BATCH: usize = 256;
 /// A learner, what it said so far, and what it waits for.
 pub(super) struct Contender {
     name: String,
+    contract: contract::Learner,
     params: CheckedParams,
     /// Lent to a fit only.
     learner: Option<Learner>,
@@ -39,6 +40,7 @@ impl Contender {
         let params = Params::of(learner).check()?;
         Ok(Contender {
             name: name.to_owned(),
+            contract: learner.clone(),
             params,
             learner: Some(Learner::new(params, layout)),
             judge,
@@ -70,7 +72,10 @@ impl Contender {
             let mut rows = Rows::with_capacity(chunk.rows.layout(), part.len());
             part.iter()
                 .for_each(|(at, _)| rows.push(chunk.rows.row(*at)));
-            let targets: Vec<Label> = part.iter().map(|(_, value)| Label::new(*value)).collect();
+            let targets = part
+                .iter()
+                .map(|(_, value)| weighed(&self.contract, *value));
+            let targets: Vec<Label> = targets.collect();
             let dataset = DatasetBase::new(rows, targets);
             let learner = self.params.fit_with(self.learner.take(), &dataset)?;
             for (predicted, (_, value)) in learner.tested().iter().zip(part) {
@@ -90,7 +95,7 @@ impl Contender {
             if let Some((value, _)) = outcome.label {
                 self.judge
                     .observe_class(&learner.predict_classes(row), value);
-                learner.learn(row, Label::new(value))?;
+                learner.learn(row, weighed(&self.contract, value))?;
             }
         }
         Ok(())
@@ -105,7 +110,7 @@ impl Contender {
             while let Some(slot) = self.waiting.due(time) {
                 let label = Label {
                     foreseen: self.waiting.foreseen[slot],
-                    ..Label::new(self.waiting.values[slot])
+                    ..weighed(&self.contract, self.waiting.values[slot])
                 };
                 learner.learn(self.waiting.rows.row(slot), label)?;
             }
@@ -141,6 +146,14 @@ impl Contender {
             model_bytes: self.learner.as_ref().map_or(0, Learner::bytes),
             curve: self.judge.curve.clone(),
         }
+    }
+}
+
+/// Makes a label that counts as much as the contract says.
+fn weighed(learner: &contract::Learner, value: f64) -> Label {
+    Label {
+        weight: learner.weight(value),
+        ..Label::new(value)
     }
 }
 

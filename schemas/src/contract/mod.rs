@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use learner::{Crosses, Label, LabelType, Learner, Loss, Schedule, Update};
+pub use learner::{
+    Crosses, Label, LabelType, Learner, Loss, Revised, Schedule, Unlabelled, Update,
+};
 pub use walk::{ContractErrors, Problem};
 
 use crate::ids::{Digest, FieldId};

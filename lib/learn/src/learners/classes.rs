@@ -69,6 +69,24 @@ pub(crate) fn likeliest(scores: &[f64]) -> (u16, f64) {
     (best as u16, probabilities(scores)[best])
 }
 
+/// A class that is undone counts at most as much as so many.
+const UNDONE_MAX: f64 = 10.0;
+
+/// Returns how much the step of one class counts, which is told with a probability: if the example was learned with
+/// another label, the gradient is that of the one loss less that of the other, whatever is told.
+pub(crate) fn class_weight(label: &Label, class: usize, probability: f64) -> f64 {
+    let Some(undone) = label.undone else {
+        return label.weight;
+    };
+    let is = |label: f64| label == class as f64;
+    let error = match () {
+        () if is(label.value) => 1.0 - probability,
+        () if is(undone) => probability,
+        () => return 0.0,
+    };
+    label.weight / error.max(1.0 / UNDONE_MAX)
+}
+
 impl<W: Weight> Linear<W> {
     /// Returns the score of each class.
     pub fn class_scores(&self, row: Row<'_>, classes: u16) -> Vec<f64> {
@@ -96,7 +114,11 @@ impl<W: Weight> Linear<W> {
         for (class, probability) in found.iter().enumerate().filter(|_| known) {
             let target = if class == came { 1.0 } else { 0.0 };
             let salted = salt(row, class as u16, mask, &mut ids);
-            let gradient = (probability - target) * label.weight;
+            let weight = class_weight(label, class, *probability);
+            if weight == 0.0 {
+                continue;
+            }
+            let gradient = (probability - target) * weight;
             self.step_salted(salted, gradient as f32, rates);
         }
         self.watch(row);

@@ -46,6 +46,8 @@ pub struct Label {
     pub weight: f64,
     /// What the learner's experts said when the event happened ([`Learner::foresee`]), if the label came later.
     pub foreseen: Option<Opinions>,
+    /// The class that was learned of this example before, and is undone.
+    pub undone: Option<f64>,
 }
 
 impl Label {
@@ -55,6 +57,7 @@ impl Label {
             value,
             weight: 1.0,
             foreseen: None,
+            undone: None,
         }
     }
 

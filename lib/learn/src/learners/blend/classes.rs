@@ -2,8 +2,9 @@
 
 use super::{Blend, EXPERTS, Judgement, Opinions, Plan, Weights, judge};
 use crate::features::{Row, Rows};
-use crate::learners::classes::{against, probabilities, salt};
+use crate::learners::classes::{against, class_weight, probabilities, salt};
 use crate::learners::{Label, NonFinite, Tested};
+use crate::math::sigmoid;
 
 impl Blend {
     /// Returns the score of each class.
@@ -43,7 +44,7 @@ impl Blend {
             return Err(NonFinite);
         }
         if known {
-            self.teach_classes(&judged, &scores, came, label.weight);
+            self.teach_classes(&judged, &scores, label);
         }
         if let Some((plan, _)) = judged.first() {
             self.watch(plan, row);
@@ -53,13 +54,7 @@ impl Blend {
         Ok(Tested { predicted, cost })
     }
 
-    fn teach_classes(
-        &mut self,
-        judged: &[(Plan, Judgement)],
-        scores: &[f64],
-        came: usize,
-        weight: f64,
-    ) {
+    fn teach_classes(&mut self, judged: &[(Plan, Judgement)], scores: &[f64], label: &Label) {
         let loss = self.target.loss;
         let others = against(scores);
         let by_expert: [Vec<f64>; EXPERTS] = std::array::from_fn(|expert| {
@@ -69,7 +64,15 @@ impl Blend {
             against(&said.collect::<Vec<f64>>())
         });
         for (class, (plan, judgement)) in judged.iter().enumerate() {
-            let target = if class == came { 1.0 } else { 0.0 };
+            let target = if label.value == class as f64 {
+                1.0
+            } else {
+                0.0
+            };
+            let weight = class_weight(label, class, sigmoid(scores[class] - others[class]));
+            if weight == 0.0 {
+                continue;
+            }
             let held: Opinions = std::array::from_fn(|expert| by_expert[expert][class]);
             self.stack
                 .learn(loss, judgement.opinions, others[class], target, weight);
