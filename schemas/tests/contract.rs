@@ -271,6 +271,33 @@ fn policies_of_labels_and_weights_are_said() {
 }
 
 #[test]
+fn slices_are_open_fields_of_few_values() {
+    let parse = |slices: &str| {
+        let text = GOOD.replace("[monitors]", &format!("[monitors]\nslices = {slices}"));
+        Contract::parse("x", &text)
+    };
+    let contract = parse(r#"["carrier", "flight"]"#).unwrap();
+    let carrier = contract.field_index("carrier").unwrap();
+    assert_eq!(contract.monitors.slices, [carrier, carrier + 1]);
+    for (slices, expected) in [
+        (
+            r#"["tail_number"]"#,
+            "which is no open string, int64 or bool",
+        ),
+        (r#"["distance"]"#, "which is no open string, int64 or bool"),
+        (r#"["carrier", "carrier"]"#, "names \"carrier\" twice"),
+        (r#"["nothing"]"#, "which is not a field"),
+        (
+            r#"["carrier", "flight", "origin", "destination", "id"]"#,
+            "has 5 fields; keep at most 4",
+        ),
+    ] {
+        let text = parse(slices).unwrap_err().to_string();
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+}
+
+#[test]
 fn what_a_published_contract_means_keeps_its_digest() {
     let contract = Contract::parse("contract.toml", GOOD).unwrap();
     let digest = contract.digest().to_string();

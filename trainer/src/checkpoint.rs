@@ -1,14 +1,14 @@
 //! Checkpoints: everything that learning has come to, as one safetensors object.
 //!
 //! Beside the learner's tensors lie sections, little-endian: `waiting` and `rows` (events without a label, the
-//! oldest first), `foreseen` (what experts said of them), `early` (labels without an event), `settled` (the last events
+//! oldest first), `foreseen` (what experts said of them), `marks` (which slices they are in), `early` (labels without an event), `settled` (the last events
 //! that had their label, and what was learned), `again` and its like (what it takes to learn those anew, if the
-//! contract wants that), `metrics`, `positions` (how far each partition was taken, and where the model topic went on),
+//! contract wants that), `metrics`, `board` (figures by window and slice), `positions` (how far each partition was taken, and where the model topic went on),
 //! `dead` (where the dead topic went on) and `clocks` (how late it is for events without a label).
 
 use learn::features::{Layout, Row};
 use learn::learners::Opinions;
-use learn::metrics::{Malformed, Metrics};
+use learn::metrics::{Malformed, Mark, Metrics};
 use learn::model::{Snapshot, SnapshotError};
 use schemas::contract::Label;
 use schemas::model::Input;
@@ -18,7 +18,7 @@ use crate::fit::{FitError, Fitter, Position, metrics_config};
 use crate::join::{EventId, KnownLabel, Past};
 use crate::letters::DeadEnds;
 
-/// Version of the sections. Since 3 there are `dead`, `clocks`, `again`, and outcomes in `settled`.
+/// Version of the sections. Since 3 there are `dead`, `clocks`, `again`, `marks`, `board`, and outcomes in `settled`.
 const VERSION: u32 = 3;
 
 /// The version before labels could be numbers, and experts foresaw; still read.
@@ -67,14 +67,9 @@ pub enum CheckpointError {
 pub fn encode(fitter: &Fitter, model: Offset, dead: &DeadEnds) -> Result<Vec<u8>, FitError> {
     let ends = dead.iter().map(|(partition, end)| (*partition, end.0));
     let waiting = fitter.join.waiting();
-    let waiting = Events::of(waiting.map(|(id, time, row, foreseen)| {
-        let past = Past {
-            time,
-            row,
-            foreseen,
-        };
-        (id, past)
-    }));
+    let waiting = Events::of(waiting.map(|(id, past, _)| (id, past)));
+    let marks = fitter.join.waiting();
+    let marks = marks.flat_map(|(_, _, mark)| mark.0.to_le_bytes());
     let mut early = Vec::new();
     for (id, label) in fitter.join.early() {
         early.extend_from_slice(&id.0.to_le_bytes());
@@ -92,12 +87,14 @@ pub fn encode(fitter: &Fitter, model: Offset, dead: &DeadEnds) -> Result<Vec<u8>
         ("waiting", waiting.times),
         ("rows", waiting.rows),
         ("foreseen", waiting.foreseen),
+        ("marks", marks.collect()),
         ("early", early),
         ("settled", settled.collect()),
         ("again", again.times),
         ("again_rows", again.rows),
         ("again_foreseen", again.foreseen),
         ("metrics", fitter.metrics.to_bytes()),
+        ("board", fitter.board.to_bytes()),
         ("positions", positions(fitter, model)),
         ("dead", offsets(ends)),
         ("clocks", offsets(fitter.join.clocks())),
@@ -149,13 +146,16 @@ pub fn decode(
         foreseen,
     };
     let mut buffer = Buffer::new(layout);
+    let mut marks = match version {
+        VERSION => Some(section("marks")?),
+        _ => None,
+    };
     while let Some((id, past)) = waiting.next(&mut buffer)? {
-        let Past {
-            time,
-            row,
-            foreseen,
-        } = past;
-        fitter.join.restore_event(id, time, row, foreseen);
+        let mark = match &mut marks {
+            Some(marks) => Mark(u32::from_le_bytes(marks.take()?)),
+            None => Mark::default(),
+        };
+        fitter.join.restore_event(id, past, mark);
     }
     waiting.rows.finish()?;
     let mut early = section("early")?;
@@ -200,6 +200,7 @@ pub fn decode(
         _ => DeadEnds::new(),
     };
     if version == VERSION {
+        fitter.board.read(section("board")?.rest)?;
         for (partition, time) in read_offsets(section("clocks")?)? {
             fitter.join.pass(partition, time);
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use learn::learners::{self, CheckedParams, LearnError, Learner, Params, ParamsError};
-use learn::metrics::{Metrics, MetricsConfig};
+use learn::metrics::{Board, Metrics, MetricsConfig, Told};
 use learn::model::Lineage;
 use linfa::ParamGuard;
 use linfa::traits::FitWith;
@@ -50,6 +50,7 @@ pub struct Fitter {
     learner: Option<Learner>,
     pub(crate) lineage: Lineage,
     pub(crate) metrics: Metrics,
+    pub(crate) board: Board,
     pub(crate) join: Join,
     pub(crate) positions: Positions,
     /// The raw topic that clean batches came from.
@@ -97,6 +98,7 @@ impl Fitter {
             learner: Some(Learner::new(params, layout)),
             lineage: Lineage::root(contract),
             metrics: Metrics::new(metrics_config(contract)),
+            board: Board::new(contract, label),
             join: Join::new(limits(label), layout),
             positions: Positions::new(),
             source: None,
@@ -212,6 +214,11 @@ impl Fitter {
         &self.metrics
     }
 
+    /// Returns the same by window of stream time and by slice, for labels of every type.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
     /// Returns how far each partition was taken.
     pub fn positions(&self) -> &Positions {
         &self.positions
@@ -246,8 +253,9 @@ impl Fitter {
         let (id, before) = (part.ids[at], self.pairs.len());
         match &part.body {
             Body::Events(times, rows) => {
-                let row = rows.row(at);
-                let waiting = self.join.event(id, times[at], row, &mut self.pairs);
+                let (row, mark) = (rows.row(at), part.mark(at, &mut self.board));
+                let pairs = &mut self.pairs;
+                let waiting = self.join.event(id, times[at], row, mark, pairs);
                 self.learned += (self.pairs.len() - before) as u64;
                 if let Some(waiting) = waiting {
                     // What is foreseen comes of all pairs before the event, however parts are cut.
@@ -290,12 +298,17 @@ impl Fitter {
         }
         let learner = self.params.fit_with(Some(learner), &self.pairs.dataset)?;
         let yes_or_no = self.params.predicts_yes_or_no();
-        let labels = self.pairs.dataset.targets.iter().zip(&self.pairs.known);
-        for (probability, (label, known)) in learner.tested().iter().zip(labels) {
+        for (at, label) in self.pairs.dataset.targets.iter().enumerate() {
+            let (told, known) = (learner.tested()[at], self.pairs.known[at]);
             if yes_or_no {
-                self.metrics
-                    .observe(*probability, label.value == 1.0, *known);
+                self.metrics.observe(told, label.value == 1.0, known);
             }
+            let told = match learner.likeliest().get(at) {
+                Some(likeliest) => Told::Class(told, *likeliest),
+                None => Told::Value(told),
+            };
+            self.board
+                .observe(told, label.value, known, self.pairs.marks[at]);
         }
         self.learner = Some(learner);
         self.waited.extend_from_slice(&self.pairs.waited);

@@ -9,16 +9,18 @@
 //! own time is taken for no ([`ripening`]).
 
 mod index;
+mod pairs;
 mod ripening;
 mod settled;
 mod slots;
 
 use learn::features::{Layout, Row, Rows};
-use learn::learners::{Label, Opinions};
-use linfa::DatasetBase;
+use learn::learners::Opinions;
+use learn::metrics::Mark;
 use schemas::Partition;
 
 use self::index::{Index, Place, SLOT_MAX};
+pub use self::pairs::{KnownLabel, Pairs};
 use self::ripening::Ripening;
 pub use self::settled::Past;
 use self::settled::{Again, Settled};
@@ -75,71 +77,6 @@ pub struct Tally {
     pub learned: u64,
 }
 
-/// Rows with labels, in the order in which they are to be learned.
-#[derive(Debug)]
-pub struct Pairs {
-    /// Rows and labels.
-    pub dataset: DatasetBase<Rows, Vec<Label>>,
-    /// When each label became known, in microseconds.
-    pub known: Vec<i64>,
-    /// From each event to its label, in microseconds.
-    pub waited: Vec<i64>,
-}
-
-impl Pairs {
-    /// Makes an empty set.
-    pub fn new(layout: Layout) -> Pairs {
-        Pairs {
-            dataset: DatasetBase::new(Rows::new(layout), Vec::new()),
-            known: Vec::new(),
-            waited: Vec::new(),
-        }
-    }
-
-    /// Returns how many there are.
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    /// Says whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
-    }
-
-    /// Removes all pairs and keeps the memory.
-    pub fn clear(&mut self) {
-        self.dataset.records.clear();
-        self.dataset.targets.clear();
-        self.known.clear();
-        self.waited.clear();
-    }
-
-    fn push(
-        &mut self,
-        row: Row<'_>,
-        event_time: i64,
-        label: KnownLabel,
-        foreseen: Option<Opinions>,
-    ) {
-        self.dataset.records.push(row);
-        self.dataset.targets.push(Label {
-            foreseen,
-            ..Label::new(label.outcome)
-        });
-        self.known.push(label.time);
-        self.waited.push(label.time.saturating_sub(event_time));
-    }
-}
-
-/// A label, and when it became known.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct KnownLabel {
-    /// 1 for yes, 0 for no; or the number.
-    pub outcome: f64,
-    /// Microseconds since 1970.
-    pub time: i64,
-}
-
 /// A label that says something else than the one that its event had.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Revision {
@@ -160,6 +97,7 @@ pub struct Join {
     events: Slots,
     rows: Rows,
     times: Vec<i64>,
+    marks: Vec<Mark>,
     /// What the learner's experts said of each when it came.
     foreseen: Vec<Option<Opinions>>,
     early: Slots,
@@ -186,6 +124,7 @@ impl Join {
             events: Slots::new(limits.events_max),
             rows: Rows::new(layout),
             times: Vec::new(),
+            marks: Vec::new(),
             foreseen: Vec::new(),
             early: Slots::new(limits.labels_max),
             labels: Vec::new(),
@@ -207,6 +146,7 @@ impl Join {
         id: EventId,
         time: i64,
         row: Row<'_>,
+        mark: Mark,
         pairs: &mut Pairs,
     ) -> Option<Waiting> {
         self.tally.events += 1;
@@ -215,7 +155,7 @@ impl Join {
                 let label = self.labels[slot as usize];
                 let outcome = self.in_time(time, label);
                 if !outcome.is_nan() {
-                    pairs.push(row, time, label, None);
+                    pairs.push(row, time, mark, label, None);
                 }
                 let foreseen = None;
                 let past = Past {
@@ -237,7 +177,7 @@ impl Join {
             }
             // A second event of this id, which got past the window of `ingest`.
             Some(Place::Event(_) | Place::Settled(_)) => None,
-            None => Some(self.wait(id, time, row)),
+            None => Some(self.wait(id, time, row, mark)),
         }
     }
 
@@ -321,10 +261,14 @@ impl Join {
     }
 
     /// Returns the events that wait, the oldest first.
-    pub fn waiting(&self) -> impl Iterator<Item = (EventId, i64, Row<'_>, Option<Opinions>)> {
+    pub fn waiting(&self) -> impl Iterator<Item = (EventId, Past<'_>, Mark)> {
         self.events.iter().map(|(id, slot)| {
-            let row = self.rows.row(slot);
-            (id, self.times[slot], row, self.foreseen[slot])
+            let past = Past {
+                time: self.times[slot],
+                row: self.rows.row(slot),
+                foreseen: self.foreseen[slot],
+            };
+            (id, past, self.marks[slot])
         })
     }
 
@@ -345,16 +289,10 @@ impl Join {
     }
 
     /// Lets an event wait that [`Join::waiting`] returned.
-    pub fn restore_event(
-        &mut self,
-        id: EventId,
-        time: i64,
-        row: Row<'_>,
-        foreseen: Option<Opinions>,
-    ) {
+    pub fn restore_event(&mut self, id: EventId, past: Past<'_>, mark: Mark) {
         if self.find(id).is_none() {
-            let waiting = self.wait(id, time, row);
-            self.foresee(waiting, foreseen);
+            let waiting = self.wait(id, past.time, past.row, mark);
+            self.foresee(waiting, past.foreseen);
         }
     }
 
@@ -393,7 +331,7 @@ impl Join {
         let outcome = self.in_time(time, label);
         let (row, foreseen) = (self.rows.row(at), self.foreseen[at]);
         if !outcome.is_nan() {
-            pairs.push(row, time, label, foreseen);
+            pairs.push(row, time, self.marks[at], label, foreseen);
         }
         let past = Past {
             time,
@@ -425,7 +363,7 @@ impl Join {
         }
     }
 
-    fn wait(&mut self, id: EventId, time: i64, row: Row<'_>) -> Waiting {
+    fn wait(&mut self, id: EventId, time: i64, row: Row<'_>, mark: Mark) -> Waiting {
         let (slot, oldest) = self.events.insert(id);
         if let Some(oldest) = oldest {
             self.index.remove(oldest, Place::Event(slot));
@@ -434,10 +372,12 @@ impl Join {
         if slot as usize == self.times.len() {
             self.rows.push(row);
             self.times.push(time);
+            self.marks.push(mark);
             self.foreseen.push(None);
         } else {
             self.rows.replace(slot as usize, row);
             self.times[slot as usize] = time;
+            self.marks[slot as usize] = mark;
             self.foreseen[slot as usize] = None;
         }
         self.index.insert(id, Place::Event(slot));

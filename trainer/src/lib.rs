@@ -29,6 +29,7 @@ pub mod join;
 pub mod journal;
 mod letters;
 mod publish;
+mod quality;
 mod replay;
 mod restore;
 mod revise;

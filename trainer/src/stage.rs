@@ -13,8 +13,8 @@ use worker::{Batch, Broker, Context, Stage, Start, Store, TopicPartition};
 
 use crate::checkpoint;
 use crate::config::{
-    CHECKPOINT_LABELS_MAX, CLEAN_IDLE, FLOW_LABELS_BELOW, HOLD_LABELS_FROM, UPDATE_INTERVAL,
-    UPDATE_LABELS_MAX, UPDATE_SEGMENTS_MAX,
+    BOARD_INTERVAL, CHECKPOINT_LABELS_MAX, CLEAN_IDLE, FLOW_LABELS_BELOW, HOLD_LABELS_FROM,
+    UPDATE_INTERVAL, UPDATE_LABELS_MAX, UPDATE_SEGMENTS_MAX,
 };
 use crate::error::TrainerError;
 use crate::fit::Fitter;
@@ -59,6 +59,7 @@ struct Live<B: Broker> {
     publisher: Publisher<B>,
     letters: Letters<B>,
     published_at: Instant,
+    board_at: Instant,
     stored_at: Instant,
     /// Labels learned when the last checkpoint was stored.
     stored_labels: u64,
@@ -119,12 +120,14 @@ impl<B: Broker> Trainer<B> {
             letters,
         } = restorer.restore(&mut self.decoder).await?;
         self.signals.version(&fitter);
+        self.signals.board(fitter.board());
         Ok(Live {
             stored_labels: fitter.labels(),
             fitter,
             publisher,
             letters,
             published_at: Instant::now(),
+            board_at: Instant::now(),
             stored_at: Instant::now(),
             changed: false,
         })
@@ -316,6 +319,10 @@ impl<B: Broker> Stage for Trainer<B> {
         let since = |then: Instant| now.saturating_duration_since(then);
         if 0 < live.fitter.learned() && UPDATE_INTERVAL <= since(live.published_at) {
             live.publish(&self.signals).await?;
+        }
+        if BOARD_INTERVAL <= since(live.board_at) {
+            live.board_at = now;
+            self.signals.board(live.fitter.board());
         }
         let labels = live.fitter.labels() - live.stored_labels;
         if self.checkpoint_interval <= since(live.stored_at) || CHECKPOINT_LABELS_MAX <= labels {

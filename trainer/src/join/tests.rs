@@ -63,7 +63,7 @@ impl Case {
             numbers: &[],
         };
         self.join
-            .event(EventId(id.into()), time, row, &mut self.pairs);
+            .event(EventId(id.into()), time, row, Mark(id), &mut self.pairs);
         self
     }
 
@@ -178,8 +178,8 @@ fn what_waits_is_restored_in_its_order() {
     case.event(1, 10).event(2, 20).event(3, 30).label(2, 21);
     case.label(7, 70).label(8, 80);
     let mut again = Case::new(3);
-    for (id, time, row, foreseen) in case.join.waiting() {
-        again.join.restore_event(id, time, row, foreseen);
+    for (id, past, mark) in case.join.waiting() {
+        again.join.restore_event(id, past, mark);
     }
     for (id, label) in case.join.early() {
         again.join.restore_label(id, label);
@@ -194,6 +194,7 @@ fn what_waits_is_restored_in_its_order() {
         case.label(1, 11).label(3, 31);
     }
     assert_eq!(case.pairs.dataset.records, again.pairs.dataset.records);
+    assert_eq!(case.pairs.marks, again.pairs.marks);
     assert_eq!(case.join.take_tally(), again.join.take_tally());
 }
 

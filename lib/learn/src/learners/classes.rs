@@ -4,7 +4,7 @@ use super::blend::mix;
 use super::linear::{Linear, View};
 use super::params::Rates;
 use super::weights::Weight;
-use super::{Label, NonFinite, Tested};
+use super::{Label, NonFinite, TestedClass};
 use crate::features::{ABSENT, Row, Rows};
 
 /// Tells a class from everything else that is hashed with an id. Weights lie at these hashes in every snapshot: they
@@ -102,11 +102,12 @@ impl<W: Weight> Linear<W> {
         label: &Label,
         rates: &Rates,
         classes: u16,
-    ) -> Result<Tested, NonFinite> {
+    ) -> Result<TestedClass, NonFinite> {
         let found = probabilities(&self.class_scores(row, classes));
         let known = (0.0..f64::from(classes)).contains(&label.value);
         let came = if known { label.value as usize } else { 0 };
         let predicted = found[came];
+        let likeliest = found.iter().all(|other| *other <= predicted);
         if !predicted.is_finite() {
             return Err(NonFinite);
         }
@@ -124,20 +125,24 @@ impl<W: Weight> Linear<W> {
         self.watch(row);
         self.examples += 1;
         let cost = -libm::log(predicted.max(f64::MIN_POSITIVE));
-        Ok(Tested { predicted, cost })
+        Ok(TestedClass {
+            predicted,
+            likeliest,
+            cost,
+        })
     }
 
-    /// Learns a micro-batch row by row; adds the probability of the class that came to `tested`.
+    /// Learns a micro-batch row by row; notes what was tested of each.
     pub fn learn_classes(
         &mut self,
         rows: &Rows,
         labels: &[Label],
         rates: &Rates,
         classes: u16,
-        tested: &mut Vec<f64>,
+        note: &mut impl FnMut(TestedClass),
     ) -> Result<(), NonFinite> {
         for (row, label) in rows.iter().zip(labels) {
-            tested.push(self.learn_class(row, label, rates, classes)?.predicted);
+            note(self.learn_class(row, label, rates, classes)?);
         }
         Ok(())
     }

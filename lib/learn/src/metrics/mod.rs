@@ -1,23 +1,31 @@
 //! Prequential metrics: how good predictions were that were made before their labels were learned.
 //!
 //! Predictions and outcomes go in, in the order in which they were learned; figures come out for all time, for
-//! the last labels, and by stretches of the stream's own time. Memory is bounded, every figure comes from sums
-//! that merge, and AUC carries the bound of its error.
+//! the last labels, and by stretches of the stream's own time; or ([`Board`]) for its last five minutes, hour and day, by
+//! slice. Memory is bounded and every figure comes from sums that merge. Means are exact but for rounding (a sum of n
+//! parts is off by n rounding errors at most); both areas come from 1,024 bins and carry the bound of their error; the
+//! calibration error is over groups of about equal size, made of whole bins, which it says.
 
+mod board;
+mod classes;
 mod errors;
 mod quality;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use std::collections::BTreeMap;
 
 use schemas::model::Prequential;
 
+pub use self::board::{Board, Mark, NONE, OTHER, Place, Told, VALUES_MAX};
+pub use self::classes::{ClassSummary, Classes};
 pub use self::errors::{ErrorSummary, Errors};
 pub use self::quality::Quality;
 use self::quality::Tested;
-pub use self::summary::{Auc, CalibrationGroup, Summary};
+pub use self::summary::{Auc, BrierSplit, CalibrationGroup, Summary};
+pub use self::windows::Figures;
 pub use crate::codec::Malformed;
 use crate::codec::{Reader, Writer};
 

@@ -57,6 +57,10 @@ impl Tested {
             bin: bin(probability),
         })
     }
+
+    pub fn bin(&self) -> u16 {
+        self.bin as u16
+    }
 }
 
 /// Returns the loss of saying a probability, in nats.
@@ -108,6 +112,18 @@ impl Quality {
         let bin = &mut self.bins[tested.bin];
         bin.labels[outcome] += 1;
         bin.sum += tested.probability;
+    }
+
+    /// Removes all that the set has; `touched` names the bins that have something, if that is known.
+    pub(super) fn clear(&mut self, touched: Option<&Vec<u16>>) {
+        (self.log_loss, self.base_log_loss, self.squares) = (0.0, 0.0, 0.0);
+        self.decided = [[0; 2]; 2];
+        match touched {
+            Some(bins) => bins
+                .iter()
+                .for_each(|bin| self.bins[usize::from(*bin)] = Bin::default()),
+            None => self.bins.fill(Bin::default()),
+        }
     }
 
     /// Adds all that another set has.

@@ -3,7 +3,7 @@
 use super::{Blend, EXPERTS, Judgement, Opinions, Plan, Weights, judge};
 use crate::features::{Row, Rows};
 use crate::learners::classes::{against, class_weight, probabilities, salt};
-use crate::learners::{Label, NonFinite, Tested};
+use crate::learners::{Label, NonFinite, TestedClass};
 use crate::math::sigmoid;
 
 impl Blend {
@@ -23,7 +23,7 @@ impl Blend {
         row: Row<'_>,
         label: &Label,
         classes: u16,
-    ) -> Result<Tested, NonFinite> {
+    ) -> Result<TestedClass, NonFinite> {
         let mut ids = Vec::new();
         let mut judged: Vec<(Plan, Judgement)> = Vec::new();
         for class in 0..classes {
@@ -39,7 +39,9 @@ impl Blend {
         let scores: Vec<f64> = judged.iter().map(score).collect();
         let known = (0.0..f64::from(classes)).contains(&label.value);
         let came = if known { label.value as usize } else { 0 };
-        let predicted = probabilities(&scores)[came];
+        let found = probabilities(&scores);
+        let predicted = found[came];
+        let likeliest = found.iter().all(|other| *other <= predicted);
         if !predicted.is_finite() {
             return Err(NonFinite);
         }
@@ -51,7 +53,11 @@ impl Blend {
         }
         self.examples += 1;
         let cost = -libm::log(predicted.max(f64::MIN_POSITIVE));
-        Ok(Tested { predicted, cost })
+        Ok(TestedClass {
+            predicted,
+            likeliest,
+            cost,
+        })
     }
 
     fn teach_classes(&mut self, judged: &[(Plan, Judgement)], scores: &[f64], label: &Label) {
@@ -80,16 +86,16 @@ impl Blend {
         }
     }
 
-    /// Learns a micro-batch row by row; adds the probability of the class that came to `tested`.
+    /// Learns a micro-batch row by row; notes what was tested of each.
     pub fn learn_classes(
         &mut self,
         rows: &Rows,
         labels: &[Label],
         classes: u16,
-        tested: &mut Vec<f64>,
+        note: &mut impl FnMut(TestedClass),
     ) -> Result<(), NonFinite> {
         for (row, label) in rows.iter().zip(labels) {
-            tested.push(self.learn_class(row, label, classes)?.predicted);
+            note(self.learn_class(row, label, classes)?);
         }
         Ok(())
     }
