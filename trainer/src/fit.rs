@@ -298,17 +298,23 @@ impl Fitter {
         }
         let learner = self.params.fit_with(Some(learner), &self.pairs.dataset)?;
         let yes_or_no = self.params.predicts_yes_or_no();
-        for (at, label) in self.pairs.dataset.targets.iter().enumerate() {
-            let (told, known) = (learner.tested()[at], self.pairs.known[at]);
-            if yes_or_no {
-                self.metrics.observe(told, label.value == 1.0, known);
-            }
-            let told = match learner.likeliest().get(at) {
-                Some(likeliest) => Told::Class(told, *likeliest),
-                None => Told::Value(told),
+        let times = self.pairs.known.iter().zip(&self.pairs.marks);
+        let labels = self.pairs.dataset.targets.iter().zip(times);
+        for (at, (told, (label, (known, mark)))) in learner.tested().iter().zip(labels).enumerate()
+        {
+            let told = if yes_or_no {
+                let yes = label.value == 1.0;
+                let tested = self.metrics.observe(*told, yes, *known);
+                tested.map(Told::Tested)
+            } else {
+                let likeliest = learner.likeliest().get(at);
+                Some(likeliest.map_or(Told::Value(*told), |likeliest| {
+                    Told::Class(*told, *likeliest)
+                }))
             };
-            self.board
-                .observe(told, label.value, known, self.pairs.marks[at]);
+            if let Some(told) = told {
+                self.board.observe(told, label.value, *known, *mark);
+            }
         }
         self.learner = Some(learner);
         self.waited.extend_from_slice(&self.pairs.waited);

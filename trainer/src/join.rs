@@ -96,8 +96,8 @@ pub struct Join {
     index: Index,
     events: Slots,
     rows: Rows,
-    times: Vec<i64>,
-    marks: Vec<Mark>,
+    /// Time and slices of each, side by side for the cache.
+    times: Vec<(i64, Mark)>,
     /// What the learner's experts said of each when it came.
     foreseen: Vec<Option<Opinions>>,
     early: Slots,
@@ -124,7 +124,6 @@ impl Join {
             events: Slots::new(limits.events_max),
             rows: Rows::new(layout),
             times: Vec::new(),
-            marks: Vec::new(),
             foreseen: Vec::new(),
             early: Slots::new(limits.labels_max),
             labels: Vec::new(),
@@ -236,7 +235,7 @@ impl Join {
         let Some((slot, after)) = ripe else {
             return false;
         };
-        let time = self.times[slot as usize].saturating_add(after);
+        let time = self.times[slot as usize].0.saturating_add(after);
         let label = KnownLabel { outcome: 0.0, time };
         self.tally.negative += 1;
         self.meet(self.events.id(slot), slot, label, pairs);
@@ -263,12 +262,13 @@ impl Join {
     /// Returns the events that wait, the oldest first.
     pub fn waiting(&self) -> impl Iterator<Item = (EventId, Past<'_>, Mark)> {
         self.events.iter().map(|(id, slot)| {
+            let (time, mark) = self.times[slot];
             let past = Past {
-                time: self.times[slot],
+                time,
                 row: self.rows.row(slot),
                 foreseen: self.foreseen[slot],
             };
-            (id, past, self.marks[slot])
+            (id, past, mark)
         })
     }
 
@@ -327,11 +327,12 @@ impl Join {
 
     /// Lets an event that waits have its label.
     fn meet(&mut self, id: EventId, slot: u32, label: KnownLabel, pairs: &mut Pairs) {
-        let (at, time) = (slot as usize, self.times[slot as usize]);
+        let at = slot as usize;
+        let (time, mark) = self.times[at];
         let outcome = self.in_time(time, label);
         let (row, foreseen) = (self.rows.row(at), self.foreseen[at]);
         if !outcome.is_nan() {
-            pairs.push(row, time, self.marks[at], label, foreseen);
+            pairs.push(row, time, mark, label, foreseen);
         }
         let past = Past {
             time,
@@ -371,13 +372,11 @@ impl Join {
         }
         if slot as usize == self.times.len() {
             self.rows.push(row);
-            self.times.push(time);
-            self.marks.push(mark);
+            self.times.push((time, mark));
             self.foreseen.push(None);
         } else {
             self.rows.replace(slot as usize, row);
-            self.times[slot as usize] = time;
-            self.marks[slot as usize] = mark;
+            self.times[slot as usize] = (time, mark);
             self.foreseen[slot as usize] = None;
         }
         self.index.insert(id, Place::Event(slot));

@@ -35,10 +35,12 @@ const BITS: usize = 8;
 pub struct Mark(pub u32);
 
 /// What was predicted of an example before its label was learned.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Told {
     /// The probability of yes, or the number.
     Value(f64),
+    /// What [`Metrics::observe`](super::Metrics::observe) made of the probability of yes.
+    Tested(Tested),
     /// The probability of the class that came, and whether it was the likeliest.
     Class(f64, bool),
 }
@@ -133,6 +135,7 @@ impl Board {
                 let base = (sum + 0.5) / (count as f64 + 1.0);
                 Test::Probability(Tested::new(probability, label == 1.0, base)?)
             }
+            (LabelType::Bool, Told::Tested(tested)) => Test::Probability(tested),
             (LabelType::Number, Told::Value(predicted)) => {
                 let base = if count == 0 { 0.0 } else { sum / count as f64 };
                 Test::Number(predicted, label, base)

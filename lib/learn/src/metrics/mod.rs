@@ -22,8 +22,7 @@ use schemas::model::Prequential;
 pub use self::board::{Board, Mark, NONE, OTHER, Place, Told, VALUES_MAX};
 pub use self::classes::{ClassSummary, Classes};
 pub use self::errors::{ErrorSummary, Errors};
-pub use self::quality::Quality;
-use self::quality::Tested;
+pub use self::quality::{Quality, Tested};
 pub use self::summary::{Auc, BrierSplit, CalibrationGroup, Summary};
 pub use self::windows::Figures;
 pub use crate::codec::Malformed;
@@ -85,11 +84,9 @@ impl Metrics {
 
     /// Takes a prediction, what became of it, and when that was known (microseconds of stream time).
     ///
-    /// What is no probability is not counted.
-    pub fn observe(&mut self, probability: f64, label: bool, time_micros: i64) {
-        let Some(tested) = Tested::new(probability, label, self.base_rate()) else {
-            return;
-        };
+    /// Returns what was tested, for a [`Board`]; `None` of what is no probability, which is not counted.
+    pub fn observe(&mut self, probability: f64, label: bool, time_micros: i64) -> Option<Tested> {
+        let tested = Tested::new(probability, label, self.base_rate())?;
         self.all_time.add(&tested);
         self.newest_part().add(&tested);
         if let Some(stretch) = self.stretch(time_micros) {
@@ -97,6 +94,7 @@ impl Metrics {
         }
         self.seen[0] += 1;
         self.seen[1] += u64::from(label);
+        Some(tested)
     }
 
     /// Returns the part of the last labels that is not yet full.
