@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{flights, thalweg};
+use crate::thalweg;
 
 /// Where a pipeline can be reached.
 pub struct Outside {
@@ -14,6 +14,8 @@ pub struct Outside {
     pub brokers: String,
     /// The stream's contract.
     pub contract: PathBuf,
+    /// What is played.
+    pub events: PathBuf,
     /// The folder that has `lake` and `checkpoints`.
     pub folder: PathBuf,
 }
@@ -54,14 +56,14 @@ impl Produced {
 }
 
 impl Outside {
-    /// Begins to play flights; [`Produced::of`] waits for the end.
+    /// Begins to play events; [`Produced::of`] waits for the end.
     ///
     /// # Errors
     /// A program that does not start.
     pub fn produce(&self, options: &[&str]) -> Result<Child> {
         let producer = Command::new(thalweg()?)
             .arg("produce")
-            .arg(flights().join("flights.parquet"))
+            .arg(&self.events)
             .arg("--contract")
             .arg(&self.contract)
             .args(["--brokers", &self.brokers, "--json"])

@@ -62,6 +62,9 @@ pub fn python() -> Result<PathBuf> {
 /// A pipeline on a broker of its own, in a folder that goes with it.
 pub struct Sandbox {
     folder: TempDir,
+    contract: PathBuf,
+    /// What is played.
+    events: PathBuf,
     up: Child,
     /// `None` is the embedded broker, which the launcher runs.
     kafka: Option<Kafka>,
@@ -83,9 +86,26 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::start`].
     pub fn start_with(options: &[&str]) -> Result<Sandbox> {
+        let (contract, events) = (
+            flights().join("stream.toml"),
+            flights().join("flights.parquet"),
+        );
+        Sandbox::embedded(contract, events, options)
+    }
+
+    /// Starts `thalweg up` on an embedded broker, for another stream and its file of events.
+    ///
+    /// # Errors
+    /// As [`Sandbox::start`].
+    pub fn start_for(contract: &Path, events: &Path) -> Result<Sandbox> {
+        Sandbox::embedded(contract.to_owned(), events.to_owned(), &[])
+    }
+
+    fn embedded(contract: PathBuf, events: PathBuf, options: &[&str]) -> Result<Sandbox> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let brokers = format!("127.0.0.1:{port}");
-        Sandbox::up(&brokers, &[&["--listen", &brokers], options].concat(), None)
+        let options = [&["--listen", &brokers], options].concat();
+        Sandbox::up((contract, events), &brokers, &options, None)
     }
 
     /// Starts `thalweg up` on real Apache Kafka of one node.
@@ -95,15 +115,24 @@ impl Sandbox {
     pub fn start_on_kafka() -> Result<Sandbox> {
         let kafka = Kafka::start(1)?;
         let brokers = kafka.brokers.clone();
-        Sandbox::up(&brokers, &["--brokers", &brokers], Some(kafka))
+        let stream = (
+            flights().join("stream.toml"),
+            flights().join("flights.parquet"),
+        );
+        Sandbox::up(stream, &brokers, &["--brokers", &brokers], Some(kafka))
     }
 
-    fn up(brokers: &str, options: &[&str], kafka: Option<Kafka>) -> Result<Sandbox> {
+    fn up(
+        (contract, events): (PathBuf, PathBuf),
+        brokers: &str,
+        options: &[&str],
+        kafka: Option<Kafka>,
+    ) -> Result<Sandbox> {
         let folder = tempfile::tempdir()?;
         let log = std::fs::File::create(folder.path().join("up.log"))?;
         let up = Command::new(thalweg()?)
             .args(["up", "--http-port", "0", "--contract"])
-            .arg(flights().join("stream.toml"))
+            .arg(&contract)
             .arg("--data")
             .arg(folder.path())
             .args(options)
@@ -114,6 +143,8 @@ impl Sandbox {
             .spawn()?;
         let sandbox = Sandbox {
             folder,
+            contract,
+            events,
             up,
             kafka,
             brokers: brokers.to_owned(),
@@ -131,7 +162,7 @@ impl Sandbox {
         self.folder.path()
     }
 
-    /// Begins to play flights; [`Sandbox::produced`] waits for the end.
+    /// Begins to play the stream's file; [`Sandbox::produced`] waits for the end.
     ///
     /// # Errors
     /// A program that does not start.
@@ -162,7 +193,7 @@ impl Sandbox {
     pub fn watch(&self) -> Result<Child> {
         let watching = Command::new(thalweg()?)
             .args(["verify", "--every", "1s", "--contract"])
-            .arg(flights().join("stream.toml"))
+            .arg(&self.contract)
             .args(["--brokers", &self.brokers, "--lake"])
             .arg(self.folder().join("lake"))
             .arg("--http-file")
@@ -178,7 +209,7 @@ impl Sandbox {
     pub fn compact(&self) -> Result<serde_json::Value> {
         let output = Command::new(thalweg()?)
             .args(["compact", "--json", "--contract"])
-            .arg(flights().join("stream.toml"))
+            .arg(&self.contract)
             .arg("--lake")
             .arg(self.folder().join("lake"))
             .stderr(Stdio::inherit())
@@ -210,7 +241,8 @@ impl Sandbox {
     fn outside(&self) -> Outside {
         Outside {
             brokers: self.brokers.clone(),
-            contract: flights().join("stream.toml"),
+            contract: self.contract.clone(),
+            events: self.events.clone(),
             folder: self.folder().to_owned(),
         }
     }

@@ -43,6 +43,9 @@ pub(crate) const UPDATE_LABELS_MAX: u64 = 10_000;
 /// A version is due after this many segments, learned or not: its journal stays below half a megabyte.
 pub(crate) const UPDATE_SEGMENTS_MAX: usize = 16_384;
 
+/// Quality by window and slice is told so often: a millisecond of work for four slices of many values.
+pub(crate) const BOARD_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Labels that may wait for their event, at least. Labels need no rules and no sealing, so in a catch-up they
 /// come far ahead of the clean events, and each takes some 80 bytes only.
 pub(crate) const EARLY_LABELS_MIN: usize = 1 << 19;

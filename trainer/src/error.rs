@@ -1,4 +1,4 @@
-//! What can go wrong in `trainer`; labels that cannot be read are no errors, they are counted.
+//! What can go wrong in `trainer`; labels that cannot be read are no errors, they are dead letters.
 
 use learn::features::FeatureError;
 use learn::learners::ParamsError;

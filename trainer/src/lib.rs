@@ -4,7 +4,8 @@
 //! <s>.clean p ──► columns ──► rows ──┐ wait [pending_max]
 //!                                    ├──► join ──► test, learn ──► version ──► <s>.model 0
 //! <s>.labels p ─► ids, outcomes ─────┘ wait [2^19]   [256]           │
-//!                                                        checkpoint ─┴──► object store
+//!                  │                                     checkpoint ─┴──► object store
+//!                  └ unreadable ─► letters ─► <s>.dead
 //! ```
 //!
 //! It learns from each labelled event once, after it has predicted it. What it takes, in which order, is its
@@ -28,9 +29,12 @@ pub mod input;
 mod intake;
 pub mod join;
 pub mod journal;
+mod letters;
 mod publish;
+mod quality;
 mod replay;
 mod restore;
+mod revise;
 mod shelf;
 mod signals;
 mod stage;
@@ -45,6 +49,7 @@ use worker::{Context, Fault, Inputs, Kafka, Store};
 
 pub use config::{Args, EXAMPLES};
 pub use error::TrainerError;
+pub use letters::DeadEnds;
 pub use publish::{MODEL_PARTITION, Publisher};
 pub use replay::Replay;
 pub use shelf::Shelf;

@@ -13,15 +13,16 @@ use worker::{Batch, Broker, Context, Stage, Start, Store, TopicPartition};
 
 use crate::checkpoint;
 use crate::config::{
-    CHECKPOINT_LABELS_MAX, CLEAN_IDLE, FLOW_LABELS_BELOW, HOLD_LABELS_FROM, UPDATE_INTERVAL,
-    UPDATE_LABELS_MAX, UPDATE_SEGMENTS_MAX,
+    BOARD_INTERVAL, CHECKPOINT_LABELS_MAX, CLEAN_IDLE, FLOW_LABELS_BELOW, HOLD_LABELS_FROM,
+    UPDATE_INTERVAL, UPDATE_LABELS_MAX, UPDATE_SEGMENTS_MAX,
 };
 use crate::error::TrainerError;
 use crate::fit::Fitter;
 use crate::input::{Decoder, Part};
 use crate::intake::clean_part;
+use crate::letters::Letters;
 use crate::publish::Publisher;
-use crate::restore::Restorer;
+use crate::restore::{Restored, Restorer};
 use crate::shelf::Shelf;
 use crate::signals::Signals;
 
@@ -55,7 +56,9 @@ pub struct Trainer<B: Broker> {
 struct Live<B: Broker> {
     fitter: Fitter,
     publisher: Publisher<B>,
+    letters: Letters<B>,
     published_at: Instant,
+    board_at: Instant,
     stored_at: Instant,
     /// Labels learned when the last checkpoint was stored.
     stored_labels: u64,
@@ -77,7 +80,7 @@ impl<B: Broker> Trainer<B> {
     ) -> Result<Trainer<B>, TrainerError> {
         let contract = context.contract.clone();
         let topics = Topics::of(&contract.stream.name);
-        for topic in [&topics.clean, &topics.labels, &topics.model] {
+        for topic in [&topics.clean, &topics.labels, &topics.model, &topics.dead] {
             broker.topic(topic).await?;
         }
         let decoder = Decoder::new(&contract, label.clone())?;
@@ -109,13 +112,20 @@ impl<B: Broker> Trainer<B> {
             topics: &self.topics,
             shelf: &self.shelf,
         };
-        let (fitter, publisher) = restorer.restore(&mut self.decoder).await?;
+        let Restored {
+            fitter,
+            publisher,
+            letters,
+        } = restorer.restore(&mut self.decoder).await?;
         self.signals.version(&fitter);
+        self.signals.board(fitter.board());
         Ok(Live {
             stored_labels: fitter.labels(),
             fitter,
             publisher,
+            letters,
             published_at: Instant::now(),
+            board_at: Instant::now(),
             stored_at: Instant::now(),
             changed: false,
         })
@@ -162,6 +172,9 @@ impl<B: Broker> Trainer<B> {
         let started = SystemTime::now();
         let unreadable = self.decoder.labels(batch, &mut self.labels);
         self.signals.unreadable(batch.from(), &unreadable);
+        live.letters
+            .send(batch.from().partition, &unreadable)
+            .await?;
         live.take(&self.labels, batch.from(), &self.signals).await?;
         if self.traces.enabled() {
             let parents = batch
@@ -185,7 +198,9 @@ impl<B: Broker> Trainer<B> {
         }
         // From here to the announcement no version is sent: whoever reads it goes on with the next one.
         let model = live.publisher.settle().await?;
-        let bytes = checkpoint::encode(&live.fitter, model).map_err(TrainerError::Version)?;
+        let dead = live.letters.ends().await?;
+        let bytes =
+            checkpoint::encode(&live.fitter, model, &dead).map_err(TrainerError::Version)?;
         let (lineage, size) = (live.fitter.lineage(), bytes.len());
         let name = self.shelf.put(lineage, bytes).await?;
         live.publisher.announce(lineage, &name).await?;
@@ -237,6 +252,8 @@ impl<B: Broker> Live<B> {
     }
 
     async fn publish(&mut self, signals: &Signals) -> Result<(), TrainerError> {
+        // What a replay passes over has its letters.
+        self.letters.settle().await?;
         let update = self.fitter.advance().map_err(TrainerError::Version)?;
         self.publisher.update(&update).await?;
         self.published_at = Instant::now();
@@ -287,6 +304,10 @@ impl<B: Broker> Stage for Trainer<B> {
         let since = |then: Instant| now.saturating_duration_since(then);
         if 0 < live.fitter.learned() && UPDATE_INTERVAL <= since(live.published_at) {
             live.publish(&self.signals).await?;
+        }
+        if BOARD_INTERVAL <= since(live.board_at) {
+            live.board_at = now;
+            self.signals.board(live.fitter.board());
         }
         let labels = live.fitter.labels() - live.stored_labels;
         if self.checkpoint_interval <= since(live.stored_at) || CHECKPOINT_LABELS_MAX <= labels {

@@ -228,6 +228,8 @@ impl Cluster {
         let (topic, offset) = (&self.topics.dead, message.offset().0);
         match DeadHeader::from_headers(message.headers()) {
             None => account.unreadable(promise, topic, offset, "it is no dead letter"),
+            // Labels are no raw records.
+            Some(header) if !header.is_event() => {}
             Some(header) if header.source.topic_id != self.raw_id => {}
             Some(header) if header.source.partition != message.partition() => {
                 let why = format!("it is of raw partition {}", header.source.partition);

@@ -72,6 +72,24 @@ signals! {
     QUALITY_CALIBRATION = "thalweg.quality.calibration_error", "1", "Expected calibration error, by window.";
     QUALITY_ACCURACY = "thalweg.quality.accuracy", "1", "Share of right decisions, by window.";
     QUALITY_PRECISION = "thalweg.quality.precision", "1", "Share of yes decisions that are right, by window.";
+    QUALITY_PR_AUC = "thalweg.quality.pr_auc", "1", "Area under the curve of precision over recall, by window.";
+    QUALITY_PR_AUC_ERROR = "thalweg.quality.pr_auc.error", "1", "Bound on the error of that area from its bins, by window.";
+    QUALITY_RELIABILITY = "thalweg.quality.brier.reliability", "1", "Part of the Brier score that calibration could save, by window.";
+    QUALITY_RESOLUTION = "thalweg.quality.brier.resolution", "1", "Part of the Brier score that the model saves by telling examples apart, by window.";
+    QUALITY_RMSE = "thalweg.quality.rmse", "1", "Root of the mean squared error of numbers, in the label's unit, by window.";
+    QUALITY_BASE_RMSE = "thalweg.quality.base_rmse", "1", "The same of always predicting the mean, by window.";
+    QUALITY_MAE = "thalweg.quality.mae", "1", "Mean absolute error of numbers, in the label's unit, by window.";
+    QUALITY_QUANTILE_LOSS = "thalweg.quality.quantile_loss", "1", "Mean quantile loss of numbers, in the label's unit, by window.";
+    SLICE_LABELS = "thalweg.quality.slice.labels", "{label}", "Labels of a slice, by window, slice and value.";
+    SLICE_LOG_LOSS = "thalweg.quality.slice.log_loss", "nat", "Mean log loss of a slice before learning, by window, slice and value.";
+    SLICE_BASE_LOG_LOSS = "thalweg.quality.slice.base_log_loss", "nat", "Mean log loss in a slice of always predicting the base rate, by window, slice and value.";
+    SLICE_AUC = "thalweg.quality.slice.auc", "1", "Area under the ROC curve of a slice, by window, slice and value.";
+    SLICE_CALIBRATION = "thalweg.quality.slice.calibration_error", "1", "Expected calibration error of a slice, by window, slice and value.";
+    SLICE_ACCURACY = "thalweg.quality.slice.accuracy", "1", "Share of right decisions or classes in a slice, by window, slice and value.";
+    SLICE_RMSE = "thalweg.quality.slice.rmse", "1", "Root of the mean squared error of numbers in a slice, by window, slice and value.";
+    SLICE_MAE = "thalweg.quality.slice.mae", "1", "Mean absolute error of numbers in a slice, by window, slice and value.";
+    MODEL_COLLISIONS = "thalweg.model.collision_rate", "1", "Share of the model's places that are taken: how likely a new feature shares one.";
+    MODEL_UNSEEN = "thalweg.model.unseen_rate", "1", "Share of features and crosses, of all that came, that had never come before.";
     QUALITY_RECALL = "thalweg.quality.recall", "1", "Share of yes labels that were decided yes, by window.";
 
     SCORER_SCORES = "thalweg.scorer.scores", "{score}", "Events scored.";

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use learner::{Crosses, Label, LabelType, Learner, Loss, Schedule, Update};
+pub use learner::{
+    Crosses, Label, LabelType, Learner, Loss, Revised, Schedule, Unlabelled, Update,
+};
 pub use walk::{ContractErrors, Problem};
 
 use crate::ids::{Digest, FieldId};
@@ -38,7 +40,7 @@ pub struct Contract {
     pub decision: Decision,
     /// How the lake is laid out.
     pub lake: Lake,
-    /// How drift is watched.
+    /// How drift and quality are watched.
     pub monitors: Monitors,
 }
 
@@ -362,11 +364,14 @@ pub enum LakePartition {
     Day,
 }
 
-/// How drift is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How drift and quality are watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Monitors {
     /// Events in the frozen reference and in each window compared with it.
     pub window: u32,
+    /// Fields by whose values quality is told too; indices into [`Contract::fields`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<usize>,
 }
 
 impl Contract {

@@ -64,7 +64,7 @@ fn sections(root: &mut Walk, problems: &mut Problems) -> Option<Contract> {
     let learner = learner::learner(root.table("learner", problems), label.as_ref(), problems);
     let decision = decision(root.table("decision", problems), kind, problems);
     let lake = lake(root.table("lake", problems), problems);
-    let monitors = monitors(root.table("monitors", problems), problems);
+    let monitors = monitors(root.table("monitors", problems), &fields, problems);
     let (stream, event) = (stream?, event?);
     Some(Contract {
         stream,
@@ -370,10 +370,12 @@ fn vacuum_after(walk: &mut Walk, problems: &mut Problems) -> Duration {
     after
 }
 
-fn monitors(mut walk: Walk, problems: &mut Problems) -> Monitors {
+fn monitors(mut walk: Walk, fields: &[Field], problems: &mut Problems) -> Monitors {
     let window = walk.integer("window", 100..10_000_001, 10_000, problems) as u32;
+    let texts = walk.texts("slices", problems);
+    let slices = check::slices(&texts, fields, problems);
     walk.finish(problems);
-    Monitors { window }
+    Monitors { window, slices }
 }
 
 /// Takes a duration: a whole number and its unit.

@@ -105,6 +105,7 @@ impl Plant {
         let outside = Outside {
             brokers,
             contract,
+            events: flights().join("flights.parquet"),
             folder,
         };
         let mut plant = Plant {
