@@ -243,7 +243,11 @@ pub fn learned(brokers: &str, contract: &Contract) -> Result<u64> {
     Ok(learned)
 }
 
-fn read_lake(lake: &Path) -> Result<Vec<Coordinates>> {
+/// Reads which raw records have a row in the lake.
+///
+/// # Errors
+/// A table or file that cannot be read.
+pub fn read_lake(lake: &Path) -> Result<Vec<Coordinates>> {
     let table = lake::table(lake)?;
     let mut rows = Vec::new();
     for batch in lake::read(&table)? {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
 use schemas::topics::Topics;
-use tests::audit::{self, Audit, Coordinates};
+use tests::audit::{self, Audit};
 use tests::{Produced, Sandbox, forge, log};
 
 /// Waits until every raw record is clean or dead, and every clean one scored and landed; then reads.
@@ -108,14 +108,14 @@ fn every_record_ends_in_exactly_one_place(sandbox: Sandbox) -> Result<()> {
 }
 
 /// Puts small files of the lake together while the workers run, and audits once more.
-fn small_files_become_large_ones(sandbox: &Sandbox, audit: &Audit) -> Result<()> {
+fn small_files_become_large_ones(sandbox: &Sandbox, audited: &Audit) -> Result<()> {
     let done = sandbox.compact()?;
     let (files, into) = (done["files"].as_u64(), done["into"].as_u64());
     // Rows of a day land in several commits here: see how the sandbox starts the sink.
     ensure!(Some(1) <= into && into < files, "{done}");
-    verify(sandbox, audit)?;
-    let mut before = audit.landed.clone();
-    let mut after = read_lake(sandbox)?;
+    verify(sandbox, audited)?;
+    let mut before = audited.landed.clone();
+    let mut after = audit::read_lake(&sandbox.folder().join("lake"))?;
     before.sort_unstable();
     after.sort_unstable();
     ensure!(before == after, "{} rows, {}", before.len(), after.len());
