@@ -7,14 +7,8 @@ use tests::Sandbox;
 fn lake_and_checkpoints_may_lie_on_s3() -> Result<()> {
     let (sandbox, s3) = Sandbox::start_on_s3()?;
     let producer = sandbox.produce(&[
-        "--speed", "max", "--events", "20000", "--rate", "4000", "--dirt", "0.02", "--seed", "8",
+        "--rate", "4000", "--events", "20000", "--dirt", "0.02", "--seed", "8",
     ])?;
-    let landed = |worker: &str, count: f64| {
-        let name = "thalweg_worker_records_total";
-        let so_many = || Ok(count <= sandbox.metric(worker, name).unwrap_or_default());
-        sandbox.until(&format!("{worker} has read {count} records"), so_many)
-    };
-    landed("sink", 1.0)?;
     sandbox.until("the lake has a file", || {
         Ok(!parquet(&s3.list("a/lake/")?).is_empty())
     })?;
