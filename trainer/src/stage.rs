@@ -8,8 +8,8 @@ use schemas::contract::Label;
 use schemas::model::Input;
 use schemas::topics::Topics;
 use schemas::{Contract, Offset, Partition};
-use telemetry::{Traces, names};
-use worker::{Batch, Broker, Context, Stage, Start, Store, TopicPartition};
+use telemetry::{Instruments, Traces, names};
+use worker::{Batch, Broker, Stage, Start, Store, TopicPartition};
 
 use crate::checkpoint;
 use crate::config::{
@@ -70,13 +70,14 @@ impl<B: Broker> Trainer<B> {
     /// # Errors
     /// [`TrainerError`] if a topic is missing or the contract cannot be learned.
     pub async fn build(
-        context: &Context,
+        contract: Arc<Contract>,
         broker: B,
         label: Label,
         store: Store,
         checkpoint_interval: Duration,
+        instruments: &Instruments,
+        traces: Traces,
     ) -> Result<Trainer<B>, TrainerError> {
-        let contract = context.contract.clone();
         let topics = Topics::of(&contract.stream.name);
         for topic in [&topics.clean, &topics.labels, &topics.model] {
             broker.topic(topic).await?;
@@ -98,8 +99,8 @@ impl<B: Broker> Trainer<B> {
             clean_at: None,
             holding: false,
             durable: Vec::new(),
-            signals: Signals::new(&context.telemetry.instruments("trainer")),
-            traces: context.telemetry.traces("trainer"),
+            signals: Signals::new(instruments),
+            traces,
         })
     }
 
@@ -117,8 +118,8 @@ impl<B: Broker> Trainer<B> {
             stored_labels: fitter.labels(),
             fitter,
             publisher,
-            published_at: Instant::now(),
-            stored_at: Instant::now(),
+            published_at: worker::now(),
+            stored_at: worker::now(),
             changed: false,
         })
     }
@@ -252,13 +253,13 @@ impl<B: Broker> Live<B> {
     async fn publish(&mut self, signals: &Signals) -> Result<(), TrainerError> {
         let update = self.fitter.advance().map_err(TrainerError::Version)?;
         self.publisher.update(&update).await?;
-        self.published_at = Instant::now();
+        self.published_at = worker::now();
         signals.version(&self.fitter);
         Ok(())
     }
 
     fn stored(&mut self) {
-        self.stored_at = Instant::now();
+        self.stored_at = worker::now();
         self.stored_labels = self.fitter.labels();
         self.changed = false;
     }
@@ -286,7 +287,7 @@ impl<B: Broker> Stage for Trainer<B> {
         self.alone()?;
         match self.input(batch.from()) {
             Input::Clean => {
-                self.clean_at = Some(Instant::now());
+                self.clean_at = Some(worker::now());
                 self.clean(&batch).await
             }
             Input::Labels => self.labels(&batch).await,
