@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use simulator::{Plan, Sabotage, run};
-use worker::Story;
+use worker::{Dice, Story};
 
 /// Worlds of a run that nobody asked for: some seconds of work.
 const SEEDS: u64 = 200;
@@ -102,4 +102,81 @@ fn a_seed_tells_the_same_story_each_time() {
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!(stories[0].digest(), stories[1].digest(), "seed {seed}");
     }
+}
+
+/// Worlds in which something is broken on purpose, until one shows it.
+const BROKEN_WORLDS: u64 = 40;
+
+/// Breaks something on purpose, and expects that this promise is seen to be broken, and that without it all is well.
+fn check_seen(sabotage: Sabotage, plan: fn(&Dice) -> Plan, promise: &str) {
+    let mut others = Vec::new();
+    for seed in 0..BROKEN_WORLDS {
+        let Err(broken) = run(seed, sabotage, plan, Story::default).0 else {
+            continue;
+        };
+        if broken.what.contains(promise) {
+            let sound = run(seed, Sabotage::Nothing, plan, Story::default).0;
+            assert!(sound.is_ok(), "seed {seed} is broken anyway: {sound:?}");
+            return;
+        }
+        others.push(broken.what);
+    }
+    panic!("{sabotage:?} is not seen as `{promise}`, but as {others:#?}");
+}
+
+fn calm(dice: &Dice) -> Plan {
+    Plan::calm(dice, 120)
+}
+
+#[test]
+fn a_dead_letter_that_is_lost_is_seen() {
+    check_seen(Sabotage::LoseLetter, calm, "is neither clean nor dead");
+}
+
+#[test]
+fn rows_that_the_lake_lacks_are_seen() {
+    check_seen(Sabotage::DropLakeCommit, calm, "the lake");
+}
+
+#[test]
+fn labels_that_nobody_learns_are_seen() {
+    check_seen(Sabotage::SwallowLabels, calm, "nothing waits for ever");
+}
+
+#[test]
+fn a_score_that_is_lost_is_seen() {
+    check_seen(Sabotage::LoseScore, calm, "the scored set is the clean set");
+}
+
+#[test]
+fn offsets_that_are_committed_too_early_are_seen() {
+    check_seen(
+        Sabotage::CommitEarly,
+        Plan::of,
+        "the scored set is the clean set",
+    );
+}
+
+#[test]
+fn a_checkpoint_that_is_not_what_was_learned_is_seen() {
+    check_seen(
+        Sabotage::ChangeCheckpoint,
+        calm,
+        "a checkpoint is byte-equal to an undisturbed one",
+    );
+}
+
+#[test]
+fn offsets_that_go_back_are_seen() {
+    check_seen(Sabotage::GoBack, calm, "offsets never go back");
+}
+
+#[test]
+fn a_worker_that_takes_without_end_is_seen() {
+    let many = |dice: &Dice| Plan::calm(dice, 6_000);
+    check_seen(
+        Sabotage::Hoard,
+        many,
+        "memory and queues stay within their bounds",
+    );
 }

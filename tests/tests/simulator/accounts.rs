@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_array::{Array, RecordBatch};
 use deltalake_core::arrow::compute::concat_batches;
 use ingest::Ingester;
 use schemas::clean::{CleanDecoder, CleanHeader};
@@ -108,6 +108,9 @@ fn letters(broker: &Simulated, at: i32) -> Result<BTreeMap<i64, (String, Vec<u8>
     for record in log.iter().flat_map(Batch::records) {
         let header = DeadHeader::from_headers(record.headers());
         let header = header.ok_or_else(|| format!("dead {at} can be read"))?;
+        if !header.is_event() {
+            continue;
+        }
         let letter = (
             header.reason.to_string(),
             record.value().unwrap_or_default().to_vec(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use learn::model::{Lineage, Snapshot};
 use object_store::{ObjectStore, ObjectStoreExt};
-use schemas::LabelEvent;
 use schemas::contract::Label;
+use schemas::label::LabelEvent;
 use schemas::model::{Input, ModelMessage};
 use schemas::topics::Topics;
 use schemas::{Digest, Offset};
@@ -54,7 +54,7 @@ async fn sets(world: &World, all: &[Clean], label: &Label) -> Result<(), String>
         .await
         .ok_or("there is a checkpoint")?;
     let snapshot = Snapshot::from_bytes(&bytes).map_err(|error| error.to_string())?;
-    let learned = ids(&snapshot, "settled", 16);
+    let learned = ids(&snapshot, "settled", 24);
     let waiting = ids(&snapshot, "waiting", 24);
     let missing = |expected: &BTreeMap<u128, (i32, i64)>, found: &BTreeSet<u128>| {
         let missing = expected.iter().find(|(id, _)| !found.contains(id));
@@ -209,7 +209,8 @@ fn same_bytes(
     bytes: &[u8],
 ) -> Result<(), String> {
     let layout = decoder.layout();
-    let (found, model) = checkpoint::decode(&world.contract, label, layout, bytes).map_err(text)?;
+    let decoded = checkpoint::decode(&world.contract, label, layout, bytes).map_err(text)?;
+    let (found, model, dead) = (decoded.fitter, decoded.model, decoded.dead);
     for ((input, at), position) in found.positions() {
         let own = fitter.positions().get(&(*input, *at)).copied();
         let (Input::Clean, Some(own)) = (input, own) else {
@@ -227,7 +228,7 @@ fn same_bytes(
             fitter.take(&part, last, u64::MAX).map_err(text)?;
         }
     }
-    let again = checkpoint::encode(fitter, model).map_err(text)?;
+    let again = checkpoint::encode(fitter, model, &dead).map_err(text)?;
     if again == bytes {
         return Ok(());
     }

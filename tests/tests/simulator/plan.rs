@@ -147,7 +147,7 @@ fn records(dice: &Dice, events: u64) -> Vec<(TopicPartition, Vec<u8>)> {
     let of = |topic: &str, at: u64| -> TopicPartition { (topic, Partition(at as i32)).into() };
     let partition = || dice.within(0..=PARTITIONS as u64 - 1);
     let mut records: Vec<(u64, TopicPartition, Vec<u8>)> = Vec::new();
-    let mut label = |at: u64, id: &str| {
+    let label = |at: u64, id: &str| {
         let value = match dice.within(0..=29) {
             0 => b"{\"id\":".to_vec(),
             _ => {

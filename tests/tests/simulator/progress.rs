@@ -147,7 +147,7 @@ async fn newest_positions(world: &World) -> Positions {
         return Positions::new();
     };
     match trainer::checkpoint::decode(&world.contract, &label, decoder.layout(), &bytes) {
-        Ok((fitter, _)) => fitter.positions().clone(),
+        Ok(decoded) => decoded.fitter.positions().clone(),
         Err(_) => Positions::new(),
     }
 }
