@@ -217,7 +217,8 @@ async fn undisturbed(world: &World) -> Result<Simulated, String> {
 
 /// The lake is the clean set.
 async fn landed(world: &World, all: &[Clean]) -> Result<(), String> {
-    let lake = Lake::read(&world.lake.inner).await?;
+    let mut lake = Lake::default();
+    lake.read_on(&world.lake.inner).await?;
     let rows = lake.rows(&world.lake.inner).await?;
     let mut seen = BTreeSet::new();
     for (at, offset) in rows {

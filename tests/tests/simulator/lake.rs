@@ -22,6 +22,7 @@ use super::store::SimulatedStore;
 /// A log that says when Delta may be at work.
 pub struct SimulatedLog {
     log: LogStoreRef,
+    store: SimulatedStore,
     busy: Arc<AtomicBool>,
 }
 
@@ -38,6 +39,7 @@ pub fn open(store: &SimulatedStore) -> (LogStoreRef, Arc<AtomicBool>) {
     let busy = Arc::new(AtomicBool::new(false));
     let log = SimulatedLog {
         log: log.expect("Delta knows stores in memory"),
+        store: store.clone(),
         busy: busy.clone(),
     };
     (Arc::new(log), busy)
@@ -90,8 +92,9 @@ impl LogStore for SimulatedLog {
         self.log().object_store(operation)
     }
 
-    fn root_object_store(&self, operation: Option<Uuid>) -> Arc<dyn ObjectStore> {
-        self.log().root_object_store(operation)
+    fn root_object_store(&self, _: Option<Uuid>) -> Arc<dyn ObjectStore> {
+        self.busy.store(true, Ordering::Relaxed);
+        Arc::new(self.store.abroad())
     }
 
     fn config(&self) -> &LogStoreConfig {

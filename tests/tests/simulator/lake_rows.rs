@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
+use bytes::Bytes;
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
@@ -14,39 +15,39 @@ use serde_json::Value;
 /// Where the table's log lies.
 const LOG: &str = "s/_delta_log";
 
+async fn entry(store: &InMemory, version: usize) -> Option<Bytes> {
+    let path = Path::from(format!("{LOG}/{version:020}.json"));
+    store.get(&path).await.ok()?.bytes().await.ok()
+}
+
 /// What the log of the table says.
 #[derive(Default)]
 pub struct Lake {
+    /// The next version to read.
+    next: usize,
     files: Vec<String>,
     /// The last raw offset that has landed, by partition.
     landed: BTreeMap<i32, i64>,
 }
 
 impl Lake {
-    /// Reads the log.
+    /// Reads what the log has come to since the last time.
     ///
     /// # Errors
     /// A log with a hole, or with offsets that go back.
-    pub async fn read(store: &InMemory) -> Result<Lake, String> {
-        let mut lake = Lake::default();
-        let listed = store.list_with_delimiter(Some(&LOG.into())).await;
-        let listed = listed.map_err(|error| error.to_string())?.objects;
-        let mut commits: Vec<Path> = listed.into_iter().map(|meta| meta.location).collect();
-        commits.retain(|path| path.as_ref().ends_with(".json"));
-        commits.sort();
-        for (version, path) in commits.iter().enumerate() {
-            if path.filename() != Some(format!("{version:020}.json").as_str()) {
-                return Err(format!("the lake's log has no version {version}"));
-            }
-            let object = store.get(path).await.map_err(|error| error.to_string())?;
-            let bytes = object.bytes().await.map_err(|error| error.to_string())?;
+    pub async fn read_on(&mut self, store: &InMemory) -> Result<(), String> {
+        while let Some(bytes) = entry(store, self.next).await {
             for line in bytes.split(|byte| *byte == b'\n') {
                 if let Ok(action) = serde_json::from_slice::<Value>(line) {
-                    lake.take(version, &action)?;
+                    self.take(self.next, &action)?;
                 }
             }
+            self.next += 1;
         }
-        Ok(lake)
+        match entry(store, self.next + 1).await {
+            Some(_) => Err(format!("the lake's log has no version {}", self.next)),
+            None => Ok(()),
+        }
     }
 
     fn take(&mut self, version: usize, action: &Value) -> Result<(), String> {

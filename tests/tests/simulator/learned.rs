@@ -50,7 +50,7 @@ async fn sets(world: &World, all: &[Clean], label: &Label) -> Result<(), String>
             expected.insert(EventId::of(id.as_bytes()).0, (at, *offset));
         }
     }
-    let bytes = newest_checkpoint(world)
+    let (_, bytes) = newest_checkpoint(world)
         .await
         .ok_or("there is a checkpoint")?;
     let snapshot = Snapshot::from_bytes(&bytes).map_err(|error| error.to_string())?;

@@ -30,6 +30,9 @@ const CHECKPOINTS: Duration = Duration::from_millis(700);
 /// How long a process whose group does not hear it may go on.
 const UNHEARD_MS: std::ops::RangeInclusive<u64> = 100..=4_000;
 
+/// Processes of each worker: they share the partitions, but for trainers, of which one stands by.
+pub const INSTANCES: usize = 2;
+
 /// The four workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -41,14 +44,6 @@ pub enum Kind {
 
 impl Kind {
     pub const ALL: [Kind; 4] = [Kind::Ingest, Kind::Sink, Kind::Trainer, Kind::Scorer];
-
-    /// Returns how many processes of it share the partitions; one trainer learns a stream.
-    pub fn instances(self) -> usize {
-        match self {
-            Kind::Trainer => 1,
-            _ => 2,
-        }
-    }
 
     /// Returns its consumer group.
     pub fn group(self) -> String {
@@ -167,7 +162,11 @@ async fn work(world: Arc<World>, kind: Kind, client: Simulated) -> Result<(), Bo
             );
             let stage = built.await.map_err(boxed)?;
             let inputs: [&str; 2] = [&topics.clean, &topics.labels];
-            run(&world, kind, stage, &wire, &inputs).await
+            let alone = Wire {
+                broker: wire.broker.all_or_nothing(&topics.model),
+                trouble: wire.trouble,
+            };
+            run(&world, kind, stage, &alone, &inputs).await
         }
         Kind::Scorer => {
             let store = store(&world);

@@ -77,6 +77,8 @@ pub struct SimulatedStore {
     trouble: Trouble,
     /// Where time is simulated: Delta reads from threads of its own, too.
     home: ThreadId,
+    /// Whether what Delta reads in its threads fails. Nothing is left to chance there: who rolls the dice first would be.
+    fails_abroad: bool,
 }
 
 impl SimulatedStore {
@@ -87,11 +89,31 @@ impl SimulatedStore {
             inner: Arc::new(InMemory::new()),
             trouble,
             home: std::thread::current().id(),
+            fails_abroad: false,
         }
     }
 
+    /// Returns the store as Delta's threads see it in the next thing that they do.
+    pub fn abroad(&self) -> SimulatedStore {
+        let fails_abroad = self.trouble.strikes();
+        if fails_abroad {
+            let name = self.name;
+            self.trouble
+                .story
+                .tell(format_args!("{name} store: Delta cannot read"));
+        }
+        SimulatedStore {
+            fails_abroad,
+            ..self.clone()
+        }
+    }
+
+    fn is_abroad(&self) -> bool {
+        std::thread::current().id() != self.home
+    }
+
     async fn linger(&self) {
-        if std::thread::current().id() == self.home && !self.trouble.is_over() {
+        if !self.trouble.is_over() {
             tokio::time::sleep(self.trouble.dice.millis(0..=REQUEST_MS)).await;
         }
     }
@@ -107,9 +129,24 @@ impl SimulatedStore {
     }
 
     async fn ask(&self, what: &str, path: &Path) -> Result<()> {
+        if self.is_abroad() {
+            return self.ask_abroad();
+        }
         self.linger().await;
         match self.trouble.strikes() {
             true => Err(self.fail(what, path)),
+            false => Ok(()),
+        }
+    }
+}
+
+impl SimulatedStore {
+    fn ask_abroad(&self) -> Result<()> {
+        match self.fails_abroad {
+            true => Err(Error::Generic {
+                store: "simulated",
+                source: "Delta cannot read".into(),
+            }),
             false => Ok(()),
         }
     }
@@ -148,6 +185,10 @@ impl ObjectStore for SimulatedStore {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
+        if self.is_abroad() {
+            self.ask_abroad()?;
+            return self.inner.put_opts(location, payload, options).await;
+        }
         if self.trouble.strikes() {
             self.linger().await;
             return Err(self.fail("a put does not arrive", location));
@@ -156,9 +197,6 @@ impl ObjectStore for SimulatedStore {
             let (e_tag, version) = Default::default();
             return Ok(PutResult { e_tag, version });
         };
-        if std::thread::current().id() != self.home {
-            return self.inner.put_opts(location, payload, options).await;
-        }
         // A request that is on its way arrives, whatever becomes of its sender.
         let (store, path) = (self.clone(), location.clone());
         let late = self.trouble.strikes();
@@ -205,6 +243,12 @@ impl ObjectStore for SimulatedStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        if self.is_abroad() {
+            return match self.ask_abroad() {
+                Ok(()) => self.inner.list(prefix),
+                Err(error) => futures::stream::once(async move { Err(error) }).boxed(),
+            };
+        }
         if self.trouble.strikes() {
             let error = self.fail("a list fails", &"");
             return futures::stream::once(async move { Err(error) }).boxed();

@@ -13,8 +13,8 @@ use worker::{Dice, Faults, Outgoing, Simulated, Story, TopicPartition};
 
 use super::accounts;
 use super::plan::{self, PARTITIONS, Plan, STREAM};
-use super::process::{Kind, Shutdown, supervise};
-use super::progress;
+use super::process::{INSTANCES, Kind, Shutdown, supervise};
+use super::progress::Progress;
 use super::sabotage::Sabotage;
 use super::store::{SimulatedStore, Trouble};
 
@@ -83,14 +83,14 @@ impl World {
             .tell(format_args!("rough for {rough:?}: {faults:?}"));
         let processes: Vec<_> = Kind::ALL
             .iter()
-            .flat_map(|kind| (0..kind.instances()).map(|slot| (*kind, slot)))
+            .flat_map(|kind| (0..INSTANCES).map(|slot| (*kind, slot)))
             .map(|(kind, slot)| tokio::spawn(supervise(self.clone(), kind, slot)))
             .collect();
         tokio::spawn(produce(self.clone()));
         tokio::spawn(rebalance(self.clone()));
-        let began = Instant::now();
+        let (mut progress, began) = (Progress::new(&self), Instant::now());
         while began.elapsed() < rough {
-            self.look()?;
+            self.look(&mut progress)?;
             sleep(LOOK_EVERY).await;
         }
         self.story.tell(format_args!("calm"));
@@ -98,8 +98,8 @@ impl World {
         self.broker.set_faults(CALM);
         self.trouble.end();
         let began = Instant::now();
-        while let Some(behind) = progress::behind(&self).await {
-            self.look()?;
+        while let Some(behind) = progress.behind(&self).await? {
+            self.look(&mut progress)?;
             if SETTLE_MAX <= began.elapsed() {
                 return Err(format!("nothing waits for ever: {behind}"));
             }
@@ -109,7 +109,7 @@ impl World {
         self.shutdown.cancel();
         let stopped = timeout(DRAIN_MAX, join_all(processes)).await;
         stopped.map_err(|_| "every process drains in time: one does not".to_owned())?;
-        self.look()?;
+        self.look(&mut progress)?;
         accounts::check(&self).await
     }
 
@@ -125,8 +125,8 @@ impl World {
         broken.get_or_insert(what);
     }
 
-    fn look(&self) -> Result<(), String> {
-        progress::within_bounds(self)?;
+    fn look(&self, progress: &mut Progress) -> Result<(), String> {
+        progress.within_bounds(self)?;
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         match broken.clone().or_else(|| self.broker.broken()) {
             Some(broken) => Err(broken),

@@ -1,4 +1,7 @@
 //! Groups: who has which partitions, and how far they have committed. Pure but for waking members.
+//!
+//! They are cooperative, as those of Kafka: members go on with what they have while they join, and what moves is
+//! first given up by the one, and then, in a rebalance of its own, given to the other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +14,11 @@ use tokio::time::Instant;
 use super::{Client, Dice, Story};
 use crate::batch::TopicPartition;
 
-/// How long a rebalance waits for members that have partitions to give up.
+/// How long a rebalance waits for members to join.
 const REBALANCE_MAX: Duration = Duration::from_millis(1_500);
+
+/// Partitions of a thousand that stay where they are when all are given out anew.
+const STAY: u64 = 500;
 
 /// A consumer group.
 #[derive(Default)]
@@ -21,6 +27,10 @@ pub(super) struct Group {
     members: BTreeMap<u64, Seat>,
     /// Until when a rebalance under way waits.
     deadline: Option<Instant>,
+    /// Who gets what, once it is free.
+    wanted: BTreeMap<TopicPartition, u64>,
+    /// Whether that is to be decided anew.
+    anew: bool,
     committed: BTreeMap<TopicPartition, Offset>,
     handed: BTreeMap<TopicPartition, (u64, Offset)>,
 }
@@ -28,9 +38,12 @@ pub(super) struct Group {
 struct Seat {
     client: Arc<Client>,
     bell: Arc<Notify>,
-    /// Whether it holds nothing and waits for the next generation.
-    waits: bool,
-    partitions: Vec<TopicPartition>,
+    /// Whether it has joined the rebalance under way.
+    joined: bool,
+    /// What it had when it joined.
+    owned: Vec<TopicPartition>,
+    /// What it has in this generation.
+    assigned: Vec<TopicPartition>,
 }
 
 /// What a member is to its group now.
@@ -45,22 +58,23 @@ pub(super) enum Standing {
 }
 
 impl Group {
-    /// Takes a member in, which brings a rebalance.
+    /// Takes a member in that has nothing, which brings a rebalance.
     pub(super) fn join(&mut self, id: u64, client: &Arc<Client>, bell: &Arc<Notify>) {
         let seat = Seat {
             client: client.clone(),
             bell: bell.clone(),
-            waits: true,
-            partitions: Vec::new(),
+            joined: true,
+            owned: Vec::new(),
+            assigned: Vec::new(),
         };
         self.members.insert(id, seat);
-        self.begin_rebalance();
+        self.give_out_anew();
     }
 
     /// Lets a member go.
     pub(super) fn leave(&mut self, id: u64) {
         if self.members.remove(&id).is_some() {
-            self.begin_rebalance();
+            self.give_out_anew();
         }
     }
 
@@ -71,19 +85,27 @@ impl Group {
             .retain(|_, seat| !Arc::ptr_eq(&seat.client, client));
         if self.members.len() < before {
             story.tell(format_args!("{} is thrown out of its group", client.name));
-            self.begin_rebalance();
+            self.give_out_anew();
         }
     }
 
+    /// Begins a rebalance in which partitions move.
+    pub(super) fn give_out_anew(&mut self) {
+        self.anew = true;
+        self.begin_rebalance();
+    }
+
+    /// Begins a rebalance, for instance to give out what a member has just given up.
     pub(super) fn begin_rebalance(&mut self) {
         self.deadline.get_or_insert(Instant::now() + REBALANCE_MAX);
         self.ring();
     }
 
-    /// Says that a member holds nothing any more, and waits for what it gets.
-    pub(super) fn wait(&mut self, id: u64) {
+    /// Lets a member join the rebalance under way with what it has.
+    pub(super) fn rejoin(&mut self, id: u64, owned: Vec<TopicPartition>) {
         if let Some(seat) = self.members.get_mut(&id) {
-            seat.waits = true;
+            seat.joined = true;
+            seat.owned = owned;
         }
     }
 
@@ -100,26 +122,26 @@ impl Group {
         }
         let Some(deadline) = self.deadline else {
             let seat = &self.members[&id];
-            return Standing::Has(self.generation, seat.partitions.clone());
+            return Standing::Has(self.generation, seat.assigned.clone());
         };
-        let ready = self.members.values().all(|seat| seat.waits);
-        if !ready && Instant::now() < deadline {
+        let all_joined = self.members.values().all(|seat| seat.joined);
+        if !all_joined && Instant::now() < deadline {
             return Standing::Rebalancing(deadline);
         }
         self.members.retain(|_, seat| {
-            if !seat.waits {
+            if !seat.joined {
                 let name = &seat.client.name;
                 story.tell(format_args!("{name} is too late for the rebalance"));
             }
-            seat.waits
+            seat.joined
         });
         self.give_out(all, dice);
         for (id, seat) in &self.members {
             let (generation, name) = (self.generation, &seat.client.name);
-            let list: Vec<String> = seat.partitions.iter().map(ToString::to_string).collect();
+            let list: Vec<String> = seat.assigned.iter().map(ToString::to_string).collect();
             let list = list.join(" ");
             story.tell(format_args!(
-                "generation {generation}: {name} ({id}) gets [{list}]"
+                "generation {generation}: {name} ({id}) has [{list}]"
             ));
         }
         self.ring();
@@ -130,16 +152,36 @@ impl Group {
         self.generation += 1;
         self.deadline = None;
         for seat in self.members.values_mut() {
-            seat.waits = false;
-            seat.partitions.clear();
+            seat.joined = false;
+            seat.assigned.clear();
         }
-        let count = self.members.len();
+        let ids: Vec<u64> = self.members.keys().copied().collect();
         for (at, partition) in all.iter().enumerate() {
-            let to = dice.map_or(at, |dice| dice.any() as usize) % count.max(1);
-            if let Some(seat) = self.members.values_mut().nth(to) {
-                seat.partitions.push(partition.clone());
+            let owner = self.owner(partition);
+            let wanted = self.wanted.get(partition).copied();
+            let wanted = match wanted.filter(|id| !self.anew && self.members.contains_key(id)) {
+                Some(wanted) => wanted,
+                None => match (owner, dice) {
+                    (Some(owner), Some(dice)) if dice.happens(STAY) => owner,
+                    (_, Some(dice)) => ids[dice.any() as usize % ids.len()],
+                    (_, None) => ids[at % ids.len()],
+                },
+            };
+            self.wanted.insert(partition.clone(), wanted);
+            // What another one still has is given out once that one has given it up.
+            if owner.is_none_or(|owner| owner == wanted)
+                && let Some(seat) = self.members.get_mut(&wanted)
+            {
+                seat.assigned.push(partition.clone());
             }
         }
+        self.anew = false;
+    }
+
+    fn owner(&self, of: &TopicPartition) -> Option<u64> {
+        let mut members = self.members.iter();
+        let (id, _) = members.find(|(_, seat)| seat.owned.contains(of))?;
+        Some(*id)
     }
 
     /// Commits offsets of a member; says whether it may, and which offset would have gone back.

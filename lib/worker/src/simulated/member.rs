@@ -1,35 +1,51 @@
-//! A member of a group: hands over what comes, partitions in any order, and gives partitions up when the group says
-//! so. It stands for a client's poll thread.
+//! A member of a group: hands over what comes, partitions in any order, gives partitions up when the group says so, and
+//! lets the stage take on others one by one. It stands for a client's poll thread.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use schemas::Offset;
+use schemas::{Offset, Partition};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::group::Standing;
 use super::{Client, Shared};
 use crate::batch::{Batch, TopicPartition};
 use crate::broker::{Assigned, BrokerError, Event, Order, Start};
 
-/// Rounds of a hundred in which the ends of the logs are told.
-const HIGH_PERCENT: u64 = 5;
+/// Rounds of a thousand in which the ends of the logs are told.
+const HIGH: u64 = 50;
 
 pub(super) struct Member {
     shared: Arc<Shared>,
     client: Arc<Client>,
     group: String,
-    /// Everything that the group reads.
+    /// What the group shares.
     all: Vec<TopicPartition>,
+    /// What whoever has the first of them reads, in a group that is all or nothing.
+    everything: Option<Vec<TopicPartition>>,
     events: mpsc::Sender<Event>,
     orders: mpsc::Receiver<Order>,
     bell: Arc<Notify>,
     id: u64,
     generation: u64,
-    /// Where to read on in each partition that it has.
+    /// What the group has given to it.
+    owned: Vec<TopicPartition>,
+    /// What the stage has not taken on yet.
+    waiting: VecDeque<Vec<TopicPartition>>,
+    /// Where to read on in each partition that the stage has.
     positions: Vec<(TopicPartition, Offset)>,
     held: Vec<TopicPartition>,
+}
+
+/// What a member reads.
+pub(super) struct Reads<'a> {
+    pub(super) group: &'a str,
+    pub(super) partitions: Vec<TopicPartition>,
+    /// The topic whose partition 0 stands for all of them.
+    pub(super) lock: Option<&'a str>,
 }
 
 /// The process or its stage has gone.
@@ -39,24 +55,30 @@ impl Member {
     pub(super) fn new(
         shared: Arc<Shared>,
         client: Arc<Client>,
-        group: &str,
-        all: Vec<TopicPartition>,
+        reads: Reads<'_>,
         events: mpsc::Sender<Event>,
         orders: mpsc::Receiver<Order>,
     ) -> Member {
         let bell = Arc::new(Notify::new());
         shared.topics().listen(&bell);
         client.bells().push(Arc::downgrade(&bell));
+        let (all, everything) = match reads.lock {
+            Some(lock) => (vec![(lock, Partition(0)).into()], Some(reads.partitions)),
+            None => (reads.partitions, None),
+        };
         Member {
             shared,
             client,
-            group: group.to_owned(),
+            group: reads.group.to_owned(),
             all,
+            everything,
             events,
             orders,
             bell,
             id: 0,
             generation: 0,
+            owned: Vec::new(),
+            waiting: VecDeque::new(),
             positions: Vec::new(),
             held: Vec::new(),
         }
@@ -65,7 +87,7 @@ impl Member {
     /// Goes on until the process or its stage has gone.
     pub(super) async fn run(mut self) {
         self.join();
-        while let Ok(()) = self.membership().await {}
+        while let Ok(()) = self.round().await {}
         // Of a process that was killed the group hears nothing.
         if !self.client.is_dead() && !self.client.is_unheard() {
             let id = self.id;
@@ -79,28 +101,66 @@ impl Member {
         self.group(|group| group.join(id, &client, &bell));
     }
 
-    /// One assignment, from its begin to its end.
-    async fn membership(&mut self) -> Result<(), Gone> {
-        let partitions = loop {
-            match self.standing() {
-                Standing::Out => self.join(),
-                Standing::Has(generation, partitions) => {
-                    self.generation = generation;
-                    break partitions;
-                }
-                Standing::Rebalancing(deadline) => tokio::select! {
-                    biased;
-                    order = self.orders.recv() => self.take(order)?,
-                    () = self.bell.notified() => {}
-                    () = tokio::time::sleep_until(deadline) => {}
-                },
-            }
-        };
-        self.assign(partitions.clone()).await?;
-        while !self.must_give_up() {
-            self.flow().await?;
+    /// Does what the stage and the group want, and hands one batch over or waits until something happens.
+    async fn round(&mut self) -> Result<(), Gone> {
+        self.take_orders()?;
+        let mut until = None;
+        // One that is not heard does not hear the group either.
+        if !self.client.is_unheard() {
+            until = self.hear().await?;
         }
-        self.give_up(partitions).await
+        if let Some(partitions) = self.waiting.pop_front() {
+            self.take_on(partitions).await?;
+        }
+        self.flow(until).await
+    }
+
+    /// Does what the group wants; returns until when a rebalance may last.
+    async fn hear(&mut self) -> Result<Option<Instant>, Gone> {
+        match self.standing() {
+            Standing::Out => {
+                let lost = std::mem::take(&mut self.owned);
+                self.give_up(&lost).await?;
+                self.join();
+                Ok(Some(Instant::now()))
+            }
+            Standing::Rebalancing(_) => {
+                let (id, owned) = (self.id, self.owned.clone());
+                self.group(|group| group.rejoin(id, owned));
+                // It may have been the last one for which the others waited.
+                match self.standing() {
+                    Standing::Rebalancing(deadline) => Ok(Some(deadline)),
+                    _ => Ok(Some(Instant::now())),
+                }
+            }
+            Standing::Has(generation, _) if generation == self.generation => Ok(None),
+            Standing::Has(generation, assigned) => {
+                self.generation = generation;
+                self.change_to(assigned).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn change_to(&mut self, assigned: Vec<TopicPartition>) -> Result<(), Gone> {
+        let gone = |had: &&TopicPartition| !assigned.contains(had);
+        let gone: Vec<TopicPartition> = self.owned.iter().filter(gone).cloned().collect();
+        let new = |gets: &&TopicPartition| !self.owned.contains(gets);
+        let new: Vec<TopicPartition> = assigned.iter().filter(new).cloned().collect();
+        self.owned = assigned;
+        match &self.everything {
+            Some(everything) if !new.is_empty() => self.waiting.push_back(everything.clone()),
+            Some(_) => {}
+            None => self
+                .waiting
+                .extend(new.into_iter().map(|partition| vec![partition])),
+        }
+        if !gone.is_empty() {
+            self.give_up(&gone).await?;
+            // Others wait for them.
+            self.group(super::Group::begin_rebalance);
+        }
+        Ok(())
     }
 
     fn standing(&self) -> Standing {
@@ -109,53 +169,49 @@ impl Member {
         self.group(|group| group.standing(self.id, &self.all, dice, &self.shared.story))
     }
 
-    fn must_give_up(&self) -> bool {
-        if self.client.is_unheard() {
-            // It does not hear the group either.
-            return false;
-        }
-        !matches!(self.standing(), Standing::Has(generation, _) if generation == self.generation)
-    }
-
-    async fn assign(&mut self, partitions: Vec<TopicPartition>) -> Result<(), Gone> {
+    async fn take_on(&mut self, partitions: Vec<TopicPartition>) -> Result<(), Gone> {
         let (answer, starts) = oneshot::channel();
         self.hand(Event::Assigned(partitions, answer)).await?;
         let starts = starts.await.map_err(|_| Gone)?;
-        self.positions = starts
-            .into_iter()
-            .map(|Assigned { partition, start }| {
-                let committed = || self.group(|group| group.committed(&partition));
-                let next = match start {
-                    Start::Committed => committed().unwrap_or(Offset(0)),
-                    Start::At(offset) => offset,
-                };
-                (partition, next)
-            })
-            .collect();
-        self.held.clear();
+        for Assigned { partition, start } in starts {
+            let committed = || self.group(|group| group.committed(&partition));
+            let next = match start {
+                Start::Committed => committed().unwrap_or(Offset(0)),
+                Start::At(offset) => offset,
+            };
+            self.held.retain(|held| *held != partition);
+            self.positions.push((partition, next));
+        }
         Ok(())
     }
 
-    async fn give_up(&mut self, partitions: Vec<TopicPartition>) -> Result<(), Gone> {
-        self.positions.clear();
+    /// Gives up what the stage has taken on of what the group takes away.
+    async fn give_up(&mut self, gone: &[TopicPartition]) -> Result<(), Gone> {
+        let gone = match &self.everything {
+            Some(everything) if !gone.is_empty() => everything.as_slice(),
+            _ => gone,
+        };
+        self.waiting
+            .retain(|waits| !waits.iter().any(|partition| gone.contains(partition)));
+        let taken_on = self.positions.iter().map(|(partition, _)| partition);
+        let taken_on: Vec<_> = taken_on
+            .filter(|partition| gone.contains(partition))
+            .cloned()
+            .collect();
+        self.positions
+            .retain(|(partition, _)| !taken_on.contains(partition));
+        if taken_on.is_empty() {
+            return Ok(());
+        }
         let (answer, durable) = oneshot::channel();
-        self.hand(Event::Revoked(partitions, answer)).await?;
+        self.hand(Event::Revoked(taken_on, answer)).await?;
         let durable = durable.await.map_err(|_| Gone)?;
         self.commit(&durable);
-        let id = self.id;
-        self.group(|group| group.wait(id));
         Ok(())
     }
 
     /// Hands one batch over, or waits until something happens.
-    async fn flow(&mut self) -> Result<(), Gone> {
-        loop {
-            match self.orders.try_recv() {
-                Ok(order) => self.take(Some(order))?,
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return Err(Gone),
-            }
-        }
+    async fn flow(&mut self, until: Option<Instant>) -> Result<(), Gone> {
         let faults = self.shared.faults();
         if self.shared.dice.happens(faults.reads) {
             let (from, reason) = (self.group.clone(), "simulated".to_owned());
@@ -170,10 +226,20 @@ impl Member {
             self.shared.linger().await;
             return self.hand_over(batch).await;
         }
+        if !self.waiting.is_empty() {
+            return Ok(());
+        }
+        let over = async {
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             order = self.orders.recv() => self.take(order),
             () = self.bell.notified() => Ok(()),
+            () = over => Ok(()),
         }
     }
 
@@ -193,7 +259,7 @@ impl Member {
 
     async fn hand_over(&mut self, batch: Batch) -> Result<(), Gone> {
         let (from, next) = (batch.from().clone(), batch.last().map(Offset::next));
-        if self.shared.dice.happens(HIGH_PERCENT * 10)
+        if self.shared.dice.happens(HIGH)
             && let Ok(ends) = self.shared.topics().watermarks(&from)
         {
             let _ = self.events.try_send(Event::High(from.clone(), ends.high));
@@ -214,6 +280,16 @@ impl Member {
             return Err(Gone);
         }
         self.events.send(event).await.map_err(|_| Gone)
+    }
+
+    fn take_orders(&mut self) -> Result<(), Gone> {
+        loop {
+            match self.orders.try_recv() {
+                Ok(order) => self.take(Some(order))?,
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => return Err(Gone),
+            }
+        }
     }
 
     fn take(&mut self, order: Option<Order>) -> Result<(), Gone> {

@@ -25,7 +25,7 @@ pub use self::lane::SimulatedLane;
 use self::group::Group;
 use self::lane::LaneState;
 use self::log::{Stored, Topics};
-use self::member::Member;
+use self::member::{Member, Reads};
 use crate::batch::{Batch, TopicPartition};
 use crate::broker::{
     Broker, BrokerError, Event, Order, Outgoing, Subscription, TopicInfo, Watermarks,
@@ -54,6 +54,8 @@ const SESSION: Duration = Duration::from_millis(700);
 pub struct Simulated {
     shared: Arc<Shared>,
     client: Arc<Client>,
+    /// The topic whose partition 0 stands for all that a group reads.
+    lock: Option<Arc<str>>,
 }
 
 /// The broker.
@@ -175,6 +177,7 @@ impl Simulated {
         Simulated {
             shared: Arc::new(shared),
             client: Client::new("outside"),
+            lock: None,
         }
     }
 
@@ -183,7 +186,14 @@ impl Simulated {
         Simulated {
             shared: self.shared.clone(),
             client: Client::new(name),
+            lock: None,
         }
+    }
+
+    /// Makes subscriptions all or nothing, as [`crate::Kafka::all_or_nothing`] does.
+    pub fn all_or_nothing(mut self, lock: &str) -> Simulated {
+        self.lock = Some(lock.into());
+        self
     }
 
     /// Makes a topic.
@@ -239,7 +249,7 @@ impl Simulated {
     /// Gives the partitions of a group out anew.
     pub fn rebalance(&self, group: &str) {
         if let Some(group) = self.shared.groups().get_mut(group) {
-            group.begin_rebalance();
+            group.give_out_anew();
         }
     }
 
@@ -313,14 +323,13 @@ impl Broker for Simulated {
             let count = self.shared.topics().find(topic)?.partitions;
             partitions.extend((0..count).map(|partition| (*topic, Partition(partition)).into()));
         }
-        let member = Member::new(
-            self.shared.clone(),
-            self.client.clone(),
+        let reads = Reads {
             group,
             partitions,
-            events_in,
-            orders_out,
-        );
+            lock: self.lock.as_deref(),
+        };
+        let (shared, client) = (self.shared.clone(), self.client.clone());
+        let member = Member::new(shared, client, reads, events_in, orders_out);
         tokio::spawn(member.run());
         Ok(Subscription { events, orders })
     }
