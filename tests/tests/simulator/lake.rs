@@ -1,10 +1,10 @@
-//! Delta's log on a simulated store. Delta works in threads of its own; while it does, the world stands still, so
-//! that what happens does not depend on how fast they are.
+//! Delta's log on a simulated store. Delta works in a thread of its own, which a gate holds while the world moves; once
+//! it opens, the world stands still until all is done. So what happens does not depend on how fast that thread is.
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
@@ -23,7 +23,39 @@ use super::store::SimulatedStore;
 pub struct SimulatedLog {
     log: LogStoreRef,
     store: SimulatedStore,
-    busy: Arc<AtomicBool>,
+    gate: Arc<Gate>,
+}
+
+/// Holds the one thread in which Delta works.
+#[derive(Default)]
+pub struct Gate {
+    /// Dropped to open it.
+    shut: Mutex<Option<mpsc::Sender<()>>>,
+}
+
+impl Gate {
+    /// Shuts the gate, if it is not shut: work that comes to the thread from now on waits.
+    fn shut(&self) {
+        let mut shut = self.shut.lock().unwrap_or_else(PoisonError::into_inner);
+        if shut.is_none() {
+            let (keeps_shut, opened) = mpsc::channel();
+            *shut = Some(keeps_shut);
+            tokio::task::spawn_blocking(move || opened.recv());
+        }
+    }
+
+    /// Opens the gate, if it is shut, and waits until the thread has nothing left to do; says whether it was shut.
+    fn open(&self) -> bool {
+        let mut shut = self.shut.lock().unwrap_or_else(PoisonError::into_inner);
+        if shut.take().is_none() {
+            return false;
+        }
+        // The runtime has one thread for such work, so this comes after whatever waits for it.
+        let (done, wait) = mpsc::channel();
+        tokio::task::spawn_blocking(move || done.send(()));
+        wait.recv().expect("the thread answers");
+        true
+    }
 }
 
 impl fmt::Debug for SimulatedLog {
@@ -32,22 +64,22 @@ impl fmt::Debug for SimulatedLog {
     }
 }
 
-/// Opens the log of the one table, and what says that Delta may be at work.
-pub fn open(store: &SimulatedStore) -> (LogStoreRef, Arc<AtomicBool>) {
+/// Opens the log of the one table, and the gate before Delta's work.
+pub fn open(store: &SimulatedStore) -> (LogStoreRef, Arc<Gate>) {
     let url = Url::parse("memory:///s/").expect("it is a URL");
     let log = logstore_with(Arc::new(store.clone()), &url, StorageConfig::default());
-    let busy = Arc::new(AtomicBool::new(false));
+    let gate = Arc::new(Gate::default());
     let log = SimulatedLog {
         log: log.expect("Delta knows stores in memory"),
         store: store.clone(),
-        busy: busy.clone(),
+        gate: gate.clone(),
     };
-    (Arc::new(log), busy)
+    (Arc::new(log), gate)
 }
 
 impl SimulatedLog {
     fn log(&self) -> &LogStoreRef {
-        self.busy.store(true, Ordering::Relaxed);
+        self.gate.shut();
         &self.log
     }
 }
@@ -93,7 +125,7 @@ impl LogStore for SimulatedLog {
     }
 
     fn root_object_store(&self, _: Option<Uuid>) -> Arc<dyn ObjectStore> {
-        self.busy.store(true, Ordering::Relaxed);
+        self.gate.shut();
         Arc::new(self.store.abroad())
     }
 
@@ -102,10 +134,23 @@ impl LogStore for SimulatedLog {
     }
 }
 
-/// A future that may use Delta, and that lets the world go on only when Delta is not at work.
+/// A future that may use Delta.
 pub struct Still<F> {
-    pub inner: Pin<Box<F>>,
-    pub busy: Arc<AtomicBool>,
+    inner: Pin<Box<F>>,
+    gate: Arc<Gate>,
+    /// Whether Delta may go on in the next poll.
+    goes_on: bool,
+}
+
+impl<F> Still<F> {
+    /// Wraps a future that uses the log behind a gate.
+    pub fn new(inner: F, gate: Arc<Gate>) -> Still<F> {
+        Still {
+            inner: Box::pin(inner),
+            gate,
+            goes_on: false,
+        }
+    }
 }
 
 /// A waker that knows whether it was used.
@@ -125,22 +170,17 @@ impl<F: Future> Future for Still<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        if self.goes_on {
+            self.gate.shut();
+        }
         let bell = Arc::new(Bell {
             rung: AtomicBool::new(false),
             waker: context.waker().clone(),
         });
         let waker = Waker::from(bell.clone());
         let polled = self.inner.as_mut().poll(&mut Context::from_waker(&waker));
-        if polled.is_pending() && self.busy.load(Ordering::Relaxed) {
-            // The runtime has one thread for such work, so this comes after whatever Delta does.
-            let (done, wait) = mpsc::channel();
-            tokio::task::spawn_blocking(move || done.send(()));
-            wait.recv().expect("the thread answers");
-            // Work that was done has woken us, and may bring more.
-            if !bell.rung.load(Ordering::Relaxed) {
-                self.busy.store(false, Ordering::Relaxed);
-            }
-        }
+        // Work that was done has woken us, and may bring more.
+        self.goes_on = self.gate.open() && bell.rung.load(Ordering::Relaxed);
         polled
     }
 }

@@ -138,15 +138,14 @@ async fn work(world: Arc<World>, kind: Kind, client: Simulated) -> Result<(), Bo
             run(&world, kind, stage, &wire, &[&topics.raw]).await
         }
         Kind::Sink => {
-            let (log, busy) = lake::open(&world.lake);
+            let (log, gate) = lake::open(&world.lake);
             let work = async {
                 let buffer = SINK_BUFFER_BYTES;
                 let built = sink::build(&contract, &wire, log, buffer, &nowhere, traces);
                 let stage = built.await.map_err(boxed)?;
                 run(&world, kind, stage, &wire, &[&topics.clean]).await
             };
-            let inner = Box::pin(work);
-            Still { inner, busy }.await
+            Still::new(work, gate).await
         }
         Kind::Trainer => {
             let label = contract.label.clone().expect("the contract has a label");

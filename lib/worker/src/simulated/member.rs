@@ -174,6 +174,10 @@ impl Member {
         self.hand(Event::Assigned(partitions, answer)).await?;
         let starts = starts.await.map_err(|_| Gone)?;
         for Assigned { partition, start } in starts {
+            let name = &self.client.name;
+            self.shared
+                .story
+                .tell(format_args!("{name} takes {partition} on"));
             let committed = || self.group(|group| group.committed(&partition));
             let next = match start {
                 Start::Committed => committed().unwrap_or(Offset(0)),
@@ -206,6 +210,8 @@ impl Member {
         let (answer, durable) = oneshot::channel();
         self.hand(Event::Revoked(taken_on, answer)).await?;
         let durable = durable.await.map_err(|_| Gone)?;
+        // Those that were on their way are older.
+        self.take_orders()?;
         self.commit(&durable);
         Ok(())
     }
