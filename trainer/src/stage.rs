@@ -117,6 +117,7 @@ impl<B: Broker> Trainer<B> {
             fitter,
             publisher,
             letters,
+            replayed,
         } = restorer.restore(&mut self.decoder).await?;
         self.signals.version(&fitter);
         self.signals.board(fitter.board());
@@ -128,7 +129,8 @@ impl<B: Broker> Trainer<B> {
             published_at: worker::now(),
             board_at: worker::now(),
             stored_at: worker::now(),
-            changed: false,
+            // A stream that is still now would never be committed, and be replayed with every restart.
+            changed: replayed,
         })
     }
 
