@@ -333,7 +333,12 @@ impl<B: Broker> Stage for Trainer<B> {
     }
 
     async fn drain(&mut self, _: &[TopicPartition]) -> Result<(), TrainerError> {
-        self.checkpoint().await
+        self.checkpoint().await?;
+        match &self.live {
+            // Whoever comes next, perhaps this process, takes what is still on its way for another trainer's.
+            Some(live) => live.publisher.flush().await,
+            None => Ok(()),
+        }
     }
 
     fn release(&mut self, partitions: &[TopicPartition]) {
