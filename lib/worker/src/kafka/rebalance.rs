@@ -1,8 +1,8 @@
 //! Rebalances: what the group gives and takes goes to the stage, and the stage's answer to the group.
 //!
 //! Groups are cooperative: partitions that do not move flow on, also while a stage takes on one after the other of
-//! those that come. A group with a lock is all or nothing: the member
-//! that the group gives partition 0 of the lock takes every partition of its topics, and all others stand by.
+//! those that come. A group with a lock is all or nothing: the member that the group gives partition 0 of the lock
+//! takes every partition of its topics, and all others stand by.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,7 +94,8 @@ impl Rebalances {
 
     fn assign(&self, consumer: &BaseConsumer<Self>, named: Vec<TopicPartition>) -> KafkaResult<()> {
         let partitions = match self.holds_lock(&named) {
-            None if is_cooperative(consumer) => {
+            // Who has none yet holds nobody up, and is ready once it has all.
+            None if is_cooperative(consumer) && self.owns.load(Ordering::Relaxed) => {
                 self.waiting().extend(named);
                 Vec::new()
             }
