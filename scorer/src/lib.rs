@@ -50,13 +50,23 @@ async fn work(args: Args, context: Context) -> Result<(), Box<dyn Fault>> {
     let store = Store::open(&args.checkpoints).map_err(|error| boxed(error.into()))?;
     let kafka = context.kafka.clone();
     let kafka = kafka.with_linger(LINGER).with_compression(COMPRESSION);
-    let stage = ScoreStage::build(&context, kafka.clone(), store)
-        .await
-        .map_err(boxed)?;
+    let (instruments, traces) = (
+        context.telemetry.instruments("scorer"),
+        context.telemetry.traces("scorer"),
+    );
+    let stage = ScoreStage::build(
+        &context.contract,
+        kafka.clone(),
+        &store,
+        &instruments,
+        traces,
+    )
+    .await
+    .map_err(boxed)?;
     let group = format!("{}.scorer", context.contract.stream.name);
     let inputs = Inputs {
         group: &group,
         topics: &[&topics.clean],
     };
-    worker::run(stage, &kafka, inputs, &context).await
+    worker::run(stage, &kafka, inputs, &context.surroundings()).await
 }
