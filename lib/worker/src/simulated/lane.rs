@@ -194,8 +194,12 @@ async fn deliver(shared: Arc<Shared>, lane: Arc<LaneState>) {
             false => all,
         };
         for record in burst.into_iter().take(arrive) {
-            if let Err(error) = shared.append(&lane.to, record) {
-                return lane.fail(&shared, error);
+            let (client, to, what) = (&lane.client.name, &lane.to, record.summary());
+            match shared.append(&lane.to, record) {
+                Err(error) => return lane.fail(&shared, error),
+                Ok(at) => shared
+                    .story
+                    .tell(format_args!("{client} has written {to}@{at}: {what}")),
             }
         }
         if fails {

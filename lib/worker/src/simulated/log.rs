@@ -41,6 +41,22 @@ impl From<Outgoing<'_>> for Stored {
     }
 }
 
+/// Longer values of headers are of no use in a story.
+const SUMMARY_BYTES_MAX: usize = 12;
+
+impl Stored {
+    /// Returns what tells a record from others, for a story: its short headers.
+    pub(super) fn summary(&self) -> String {
+        let short = |(name, value): &(String, Vec<u8>)| {
+            let value = std::str::from_utf8(value).ok()?;
+            let is_short = value.len() <= SUMMARY_BYTES_MAX;
+            is_short.then(|| format!("{name}={value}"))
+        };
+        let headers: Vec<String> = self.headers.iter().filter_map(short).collect();
+        headers.join(" ")
+    }
+}
+
 impl Topics {
     pub(super) fn create(&mut self, name: &str, partitions: usize) {
         let id = TopicId([self.topics.len() as u8 + 1; 16]);
