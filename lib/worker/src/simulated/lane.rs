@@ -194,12 +194,12 @@ async fn deliver(shared: Arc<Shared>, lane: Arc<LaneState>) {
             false => all,
         };
         for record in burst.into_iter().take(arrive) {
-            let (client, to, what) = (&lane.client.name, &lane.to, record.summary());
-            match shared.append(&lane.to, record) {
-                Err(error) => return lane.fail(&shared, error),
-                Ok(at) => shared
-                    .story
-                    .tell(format_args!("{client} has written {to}@{at}: {what}")),
+            let (client, to) = (&lane.client.name, &lane.to);
+            shared
+                .story
+                .tell(format_args!("{client} writes to {to}:{record}"));
+            if let Err(error) = shared.append(&lane.to, record) {
+                return lane.fail(&shared, error);
             }
         }
         if fails {

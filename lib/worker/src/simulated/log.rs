@@ -1,6 +1,7 @@
 //! Topics: what is written stays, in order, and whoever waits for it is woken.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Weak};
 
 use schemas::{Offset, TopicId};
@@ -42,18 +43,19 @@ impl From<Outgoing<'_>> for Stored {
 }
 
 /// Longer values of headers are of no use in a story.
-const SUMMARY_BYTES_MAX: usize = 12;
+const STORY_BYTES_MAX: usize = 12;
 
-impl Stored {
-    /// Returns what tells a record from others, for a story: its short headers.
-    pub(super) fn summary(&self) -> String {
-        let short = |(name, value): &(String, Vec<u8>)| {
-            let value = std::str::from_utf8(value).ok()?;
-            let is_short = value.len() <= SUMMARY_BYTES_MAX;
-            is_short.then(|| format!("{name}={value}"))
-        };
-        let headers: Vec<String> = self.headers.iter().filter_map(short).collect();
-        headers.join(" ")
+impl fmt::Display for Stored {
+    /// Writes what tells a record from others: its short headers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.headers {
+            if let Ok(value) = std::str::from_utf8(value)
+                && value.len() <= STORY_BYTES_MAX
+            {
+                write!(f, " {name}={value}")?;
+            }
+        }
+        Ok(())
     }
 }
 
