@@ -10,7 +10,7 @@
 //! it: where it begins, and how far there may be gaps.
 
 pub mod batch;
-mod codec;
+pub mod codec;
 mod compaction;
 mod index;
 #[cfg(test)]
