@@ -1,5 +1,8 @@
 //! Little-endian bytes of what is no tensor: metrics and drift in a checkpoint.
 
+/// Most examples that a snapshot may have counted: a million a second for nine years.
+const EXAMPLES_MAX: u64 = 1 << 48;
+
 /// Bytes that are not the snapshot that they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bytes are not a snapshot of {what} in a version that this build reads")]
@@ -84,6 +87,13 @@ impl<'a> Reader<'a> {
 
     pub fn f64(&mut self) -> Result<f64, Malformed> {
         self.u64().map(f64::from_bits)
+    }
+
+    /// Reads how many examples there were, so few that sums of such counts have room.
+    pub fn examples(&mut self) -> Result<u64, Malformed> {
+        let count = self.u64()?;
+        self.expect(count <= EXAMPLES_MAX)?;
+        Ok(count)
     }
 
     /// Reads a count of things of which each takes at least some bytes, so that a lie allocates nothing.

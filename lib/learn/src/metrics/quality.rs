@@ -168,12 +168,12 @@ impl Quality {
         quality.base_log_loss = reader.f64()?;
         quality.squares = reader.f64()?;
         for count in quality.decided.as_flattened_mut() {
-            *count = reader.u64()?;
+            *count = reader.examples()?;
         }
         for _ in 0..reader.count(28)? {
             let at = reader.u32()? as usize;
             let bin = Bin {
-                labels: [reader.u64()?, reader.u64()?],
+                labels: [reader.examples()?, reader.examples()?],
                 sum: reader.f64()?,
             };
             *quality.bins.get_mut(at).ok_or_else(|| reader.malformed())? = bin;
