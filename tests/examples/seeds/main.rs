@@ -144,6 +144,21 @@ fn contracts() {
         "numbers",
         br#"{"id":18446744073709551615,"late":-9223372036854775808,"time":1e308}"#,
     );
+    save(
+        "json",
+        "surrogates",
+        br#"{"id":"\ud83d\ude00\ud800","late":1e999,"time":-0}"#,
+    );
+    save(
+        "json",
+        "twice",
+        br#"{"id":1,"\u0069d":"b","late":0.1e-400,"time":9223372036854775808}"#,
+    );
+    save(
+        "json",
+        "deep",
+        format!("{{\"x\":{}{}}}", "[".repeat(65), "]".repeat(65)).as_bytes(),
+    );
     save("json", "time", b"2024-02-29 23:59:60.123456789+23:59");
 }
 
