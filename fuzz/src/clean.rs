@@ -11,7 +11,8 @@ use schemas::clean::{CleanDecoder, CleanEncoder, CleanHeader};
 use schemas::dead::DeadHeader;
 use schemas::{Columns, Contract};
 
-static CONTRACT: LazyLock<Contract> = LazyLock::new(|| {
+/// The contract of events, and of clean batches.
+pub static CONTRACT: LazyLock<Contract> = LazyLock::new(|| {
     let text = include_str!("../../schemas/fixtures/contract.toml");
     Contract::parse("contract.toml", text).expect("the fixture is a contract")
 });

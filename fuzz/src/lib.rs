@@ -8,6 +8,7 @@ pub mod cell;
 pub mod checkpoint;
 pub mod clean;
 pub mod contract;
+pub mod event;
 pub mod folder;
 pub mod json;
 pub mod model;
@@ -18,12 +19,13 @@ pub mod snapshot;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("batch", batch::run),
     ("cell", cell::run),
     ("checkpoint", checkpoint::run),
     ("clean", clean::run),
     ("contract", contract::run),
+    ("event", event::run),
     ("folder", folder::run),
     ("json", json::run),
     ("model", model::run),

@@ -16,6 +16,7 @@ use arrow_schema::DataType;
 use broker::log::batch;
 use broker::log::codec::Codec;
 use broker::services::Services;
+use ingest::Moments;
 use learn::features::{FeatureSpace, Row};
 use learn::learners::{Learner, Params};
 use learn::model::{Lineage, Snapshot};
@@ -33,6 +34,7 @@ const BLEND: &str = include_str!("../../../fuzz/src/blend.toml");
 
 fn main() {
     clean();
+    events();
     contracts();
     cells();
     models();
@@ -113,6 +115,39 @@ fn clean() {
         encoded.expect("it can be encoded");
         save("clean", &format!("rows-{rows}"), &payload);
     }
+}
+
+fn events() {
+    let event = r#"{"id":"a","scheduled_departure":"2013-01-01T10:15:00Z","scheduled_arrival":1357045140000,
+        "carrier":" ua ","flight":7,"tail_number":"N12345","origin":"EWR","destination":"IAH","distance":1400,
+        "temperature":39.02,"humidity":59.37,"wind_direction":270,"wind_speed":1e9,"precipitation":0,
+        "pressure":null,"visibility":10}"#;
+    let event: String = event.lines().map(str::trim).collect();
+    let next = event
+        .replace(r#""id":"a""#, r#""id":"b""#)
+        .replace("N12345", "");
+    let lines = [&event, &event, &next, "{}", "[]"].join("\n");
+    let moments = [Moments::default(); 2];
+    save(
+        "event",
+        "fresh",
+        &[&parts(&[b""]), lines.as_bytes()].concat(),
+    );
+    let shown = Moments::write_all(&moments);
+    save(
+        "event",
+        "shown",
+        &[&parts(&[&shown]), event.as_bytes()].concat(),
+    );
+    save(
+        "event",
+        "short",
+        &[
+            &parts(&[b""]),
+            &br#"{"id":"a","flight":1e3,"carrier":7}"#[..],
+        ]
+        .concat(),
+    );
 }
 
 fn contracts() {
