@@ -78,6 +78,93 @@ fn flights_are_predicted_better_than_by_the_base_rate_and_twice_the_same() {
 }
 
 #[test]
+fn slices_and_windows_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let contract = folder.path().join("stream.toml");
+    let text = std::fs::read_to_string(flights("stream.toml")).unwrap();
+    let slices = "[monitors]\nslices = [\"origin\", \"flight\"]";
+    std::fs::write(&contract, text.replace("[monitors]", slices)).unwrap();
+    let file = flights("flights.parquet");
+    let (code, json, said) = evaluate(&file, &contract, &["--events", "20000"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (_, plain, _) = evaluate(&file, &flights("stream.toml"), &["--events", "20000"]);
+    assert_eq!(
+        json["log_loss"], plain["log_loss"],
+        "a slice changes nothing"
+    );
+    assert_eq!(plain.get("slices"), None);
+    let windows: Vec<&str> = json["windows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|window| window["window"].as_str().unwrap())
+        .collect();
+    assert_eq!(windows, ["5m", "1h", "1d"]);
+    let parts = json["slices"].as_array().unwrap();
+    let of = |field: &str| {
+        let parts = parts.iter();
+        let parts = parts.filter(|part| part["slice"] == field && part["window"] == "all");
+        parts.collect::<Vec<&Value>>()
+    };
+    for (field, values) in [("origin", 3), ("flight", 16)] {
+        let parts = of(field);
+        assert_eq!(parts.len(), values, "{field}");
+        let count = |part: &&Value| part["examples"].as_u64().unwrap();
+        let examples: u64 = parts.iter().map(count).sum();
+        assert_eq!(examples, json["examples"].as_u64().unwrap(), "{field}");
+        // The whole is the mean of its parts.
+        let weighed = |part: &&Value| count(part) as f64 * part["log_loss"].as_f64().unwrap();
+        let mean = parts.iter().map(weighed).sum::<f64>() / examples as f64;
+        let whole = json["log_loss"].as_f64().unwrap();
+        assert!((mean - whole).abs() < 1e-9, "{field}: {mean} {whole}");
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_thalweg"))
+        .args(["evaluate", "--events", "5000", "--contract"])
+        .arg(&contract)
+        .arg(&file)
+        .output()
+        .unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("origin = JFK"), "{table}");
+}
+
+#[test]
+fn classes_are_told_apart_and_weighed() {
+    let mut csv = String::from("shop,size,kind\n");
+    for row in 0..6000_u32 {
+        let draw = row.wrapping_mul(2_654_435_761) >> 8;
+        let (shop, size) = (draw % 5, draw / 7 % 6);
+        let kind = ["small", "large", "huge"][(shop + size) as usize % 3];
+        let _ = writeln!(csv, "s{shop},{size},{kind}");
+    }
+    let (_folder, file, contract) = drafted("kinds.csv", &csv, &["--label", "kind"]);
+    for options in [&[][..], &["--at-arrival"]] {
+        let (code, json, said) = evaluate(&file, &contract, options);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(0.95 < json["accuracy"].as_f64().unwrap(), "{json}");
+        assert!(json["log_loss"].as_f64().unwrap() < 0.1, "{json}");
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_thalweg"))
+        .arg("evaluate")
+        .arg("--contract")
+        .arg(&contract)
+        .arg(&file)
+        .output()
+        .unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("accuracy"), "{table}");
+    let text = std::fs::read_to_string(&contract).unwrap();
+    let weighted = text.replace("[learner]", "[learner]\nclass_weights = [1, 1, 30]");
+    assert_ne!(weighted, text);
+    std::fs::write(&contract, weighted).unwrap();
+    let (code, json, said) = evaluate(&file, &contract, &["--events", "500"]);
+    assert_eq!(code, Some(0), "{said}");
+    std::fs::write(&contract, text).unwrap();
+    let (_, plain, _) = evaluate(&file, &contract, &["--events", "500"]);
+    assert_ne!(json["log_loss"], plain["log_loss"]);
+}
+
+#[test]
 fn every_learner_runs_over_one_pass_and_curves_are_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("curves.html");

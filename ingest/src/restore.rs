@@ -12,11 +12,18 @@ use crate::clean::{Cleaner, Memory};
 use crate::error::IngestError;
 use crate::moments::Moments;
 
-/// Clean messages that are read back at first; doubled until the window is full.
+/// Clean messages that are read back at first.
 const READ_BACK: i64 = 64;
+
+/// So many times as many are read back until the window is full: each time is a trip to the broker, in which the other
+/// partitions wait.
+const READ_BACK_GROWTH: i64 = 8;
 
 /// Dead letters that are read back: a zombie may have written a few after the newest.
 const LETTERS_BACK: i64 = 64;
+
+/// Dead letters that are read in one go, at most, while none of an event is found.
+const LETTERS_BACK_MAX: i64 = 4096;
 
 /// Where a partition goes on.
 pub(crate) struct Restored {
@@ -69,7 +76,7 @@ impl<B: Broker> Restorer<'_, B> {
             if full || low == ends.low {
                 break;
             }
-            reach *= 2;
+            reach *= READ_BACK_GROWTH;
         }
         info!(partition = %clean, next = ?restored.next, ids = restored.memory.window.len(), "restored");
         Ok(restored)
@@ -124,26 +131,26 @@ impl<B: Broker> Restorer<'_, B> {
         Ok(self.contract.event.duplicates_window <= rows)
     }
 
+    /// Finds the newest letter of an event: those of labels may stand in any number behind it.
     async fn letters_through(&self, dead: &TopicPartition) -> Result<Option<Offset>, IngestError> {
         let ends = self.broker.watermarks(dead).await?;
-        let low = Offset((ends.high.0 - LETTERS_BACK).max(ends.low.0));
-        let tail = self
-            .broker
-            .read(
-                dead,
-                Watermarks {
-                    low,
-                    high: ends.high,
-                },
-            )
-            .await?;
-        let headers = tail
-            .iter()
-            .flat_map(Batch::records)
-            .filter_map(|r| DeadHeader::from_headers(r.headers()));
-        Ok(headers
-            .filter(|h| h.source.topic_id == self.topic_id)
-            .map(|h| h.source.offset)
-            .max())
+        let (mut high, mut back) = (ends.high, LETTERS_BACK);
+        while ends.low < high {
+            let low = Offset((high.0 - back).max(ends.low.0));
+            let tail = self.broker.read(dead, Watermarks { low, high }).await?;
+            let headers = tail
+                .iter()
+                .flat_map(Batch::records)
+                .filter_map(|r| DeadHeader::from_headers(r.headers()));
+            let newest = headers
+                .filter(|h| h.is_event() && h.source.topic_id == self.topic_id)
+                .map(|h| h.source.offset)
+                .max();
+            if newest.is_some() {
+                return Ok(newest);
+            }
+            (high, back) = (low, (2 * back).min(LETTERS_BACK_MAX));
+        }
+        Ok(None)
     }
 }

@@ -1,25 +1,33 @@
-//! Dead letters: what `ingest` refused, one message an event on `<s>.dead`.
+//! Dead letters: events that `ingest` refused and labels that `trainer` could not read, one message each on
+//! `<s>.dead`.
 //!
-//! The value is the raw record's bytes, sealed whole under the stream's own key, since nobody knows what is
-//! in them. Everything else is in headers of plain text, so that any Kafka client can show why.
+//! The value of an event's letter is the raw record's bytes, sealed whole under the stream's own key, since nobody
+//! knows what is in them. A label's letter has no value: the trainer holds no keys, and an open copy (or a digest that
+//! tells whether a guess is right) would outlive the label. Its bytes are where the letter says, for as long as
+//! `<s>.labels` keeps them. Everything else is in headers of plain text, so that any Kafka client can show why.
 
 use std::fmt;
 
 use crate::ids::{Offset, Partition, SourceCoordinates, TopicId};
 
-/// Version of this wire form.
+/// Version of the wire form of an event's letter.
 pub const WIRE_VERSION: &str = "1";
+
+/// Version of the wire form of a label's letter; readers of the version before pass it over.
+pub const WIRE_VERSION_LABEL: &str = "2";
 
 /// Names of the headers of a dead letter.
 pub mod header {
     /// Version of the wire form.
     pub const WIRE: &str = "thalweg-wire";
-    /// Id of the raw topic, 32 hexadecimal digits.
+    /// Id of the raw topic (of the topic of labels), 32 hexadecimal digits.
     pub const SOURCE_TOPIC_ID: &str = "source-topic-id";
-    /// Partition of the raw topic.
+    /// Partition of that topic.
     pub const SOURCE_PARTITION: &str = "source-partition";
-    /// Offset of the raw record.
+    /// Offset of the record there.
     pub const SOURCE_OFFSET: &str = "source-offset";
+    /// How many bytes the label had.
+    pub const SOURCE_BYTES: &str = "source-bytes";
     /// Why: see [`super::Reason`].
     pub const REASON: &str = "reason";
     /// The field at fault, where one is.
@@ -92,10 +100,21 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What a dead letter is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// A raw record, which is the letter's value.
+    Event,
+    /// A label of so many bytes.
+    Label(u64),
+}
+
 /// The headers of a dead letter, read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadHeader {
-    /// Where the raw record is.
+    /// What it is about.
+    pub about: About,
+    /// Where the record is.
     pub source: SourceCoordinates,
     /// Why it was refused.
     pub reason: Reason,
@@ -104,7 +123,12 @@ pub struct DeadHeader {
 }
 
 impl DeadHeader {
-    /// Reads the headers of a message; `None` if they are not those of a dead letter of this version.
+    /// Says whether a raw record was refused, and no label.
+    pub fn is_event(&self) -> bool {
+        self.about == About::Event
+    }
+
+    /// Reads the headers of a message; `None` if they are not those of a dead letter of a known version.
     pub fn from_headers<'a>(
         headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
     ) -> Option<DeadHeader> {
@@ -112,13 +136,16 @@ impl DeadHeader {
             let (_, value) = headers.clone().find(|(key, _)| *key == name)?;
             std::str::from_utf8(value).ok()
         };
-        if find(header::WIRE)? != WIRE_VERSION {
-            return None;
-        }
+        let about = match find(header::WIRE)? {
+            WIRE_VERSION => About::Event,
+            WIRE_VERSION_LABEL => About::Label(find(header::SOURCE_BYTES)?.parse().ok()?),
+            _ => return None,
+        };
         let topic_id: TopicId = find(header::SOURCE_TOPIC_ID)?.parse().ok()?;
         let partition = Partition(find(header::SOURCE_PARTITION)?.parse().ok()?);
         let offset = Offset(find(header::SOURCE_OFFSET)?.parse().ok()?);
         Some(DeadHeader {
+            about,
             source: SourceCoordinates {
                 topic_id,
                 partition,
@@ -127,5 +154,40 @@ impl DeadHeader {
             reason: Reason::named(find(header::REASON)?)?,
             field: find(header::FIELD).map(str::to_owned),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(fixture: &str) -> Option<DeadHeader> {
+        let pairs = fixture.lines().filter_map(|line| line.split_once(": "));
+        DeadHeader::from_headers(pairs.map(|(name, value)| (name, value.as_bytes())))
+    }
+
+    #[test]
+    fn every_published_letter_still_reads() {
+        let source = |topic, partition, offset| SourceCoordinates {
+            topic_id: TopicId([topic; 16]),
+            partition: Partition(partition),
+            offset: Offset(offset),
+        };
+        let event = DeadHeader {
+            about: About::Event,
+            source: source(7, 2, 77),
+            reason: Reason::WrongType,
+            field: Some("flight".to_owned()),
+        };
+        let label = DeadHeader {
+            about: About::Label(40),
+            source: source(9, 1, 12),
+            reason: Reason::Missing,
+            field: Some("late".to_owned()),
+        };
+        assert_eq!(read(include_str!("../fixtures/dead-1.txt")), Some(event));
+        let text = include_str!("../fixtures/dead-2.txt");
+        assert_eq!(read(text), Some(label));
+        assert_eq!(read(&text.replace("wire: 2", "wire: 3")), None);
     }
 }

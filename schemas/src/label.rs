@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::contract::{Label as LabelContract, LabelType};
+use crate::dead::Reason;
 use crate::json::{self, RawValue};
 use crate::time::{EventTime, parse_rfc3339};
 
@@ -20,18 +21,56 @@ pub struct LabelEvent<'a> {
 /// Why a label message cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
+    /// No value at all.
+    #[error("it is empty")]
+    Empty,
     /// Not a JSON object.
-    #[error("not a JSON object")]
+    #[error("it is no JSON object")]
     Malformed,
-    /// No event id, or not a text.
-    #[error("no event id")]
+    /// A part is missing or null.
+    #[error("it has no {0}")]
+    Missing(LabelPart),
+    /// A part is of another type: a label that is not the contract's, an event id that is no text.
+    #[error("its {0} is of another type")]
+    WrongType(LabelPart),
+}
+
+/// A part of a label message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelPart {
+    /// The event's id.
     EventId,
-    /// No label, or not of the contract's type.
-    #[error("no label of the contract's type")]
+    /// The label.
     Label,
-    /// No time, or not one.
-    #[error("no time")]
+    /// When it became known.
     Time,
+}
+
+impl std::fmt::Display for LabelPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            LabelPart::EventId => "event id",
+            LabelPart::Label => "label",
+            LabelPart::Time => "time",
+        })
+    }
+}
+
+impl LabelError {
+    /// Returns what a dead letter says: the reason, and the field at fault.
+    pub fn letter(self, contract: &LabelContract) -> (Reason, Option<&str>) {
+        let field = |part| match part {
+            LabelPart::EventId => contract.event.as_str(),
+            LabelPart::Label => &contract.name,
+            LabelPart::Time => &contract.time,
+        };
+        match self {
+            LabelError::Empty => (Reason::Empty, None),
+            LabelError::Malformed => (Reason::Malformed, None),
+            LabelError::Missing(part) => (Reason::Missing, Some(field(part))),
+            LabelError::WrongType(part) => (Reason::WrongType, Some(field(part))),
+        }
+    }
 }
 
 impl<'a> LabelEvent<'a> {
@@ -43,18 +82,28 @@ impl<'a> LabelEvent<'a> {
         contract: &LabelContract,
         payload: &'a [u8],
     ) -> Result<LabelEvent<'a>, LabelError> {
+        if payload.is_empty() {
+            return Err(LabelError::Empty);
+        }
         let names = [&contract.event, &contract.name, &contract.time];
         let mut values = [const { RawValue::Absent }; 3];
         json::read(&names, payload, &mut values).map_err(|_| LabelError::Malformed)?;
         let [event_id, label, time] = values;
         let RawValue::Text(event_id) = event_id else {
-            return Err(LabelError::EventId);
+            return Err(wrong(&event_id, LabelPart::EventId));
         };
         Ok(LabelEvent {
             event_id,
-            label: outcome(contract, &label).ok_or(LabelError::Label)?,
-            time: point(&time).ok_or(LabelError::Time)?,
+            label: outcome(contract, &label).ok_or_else(|| wrong(&label, LabelPart::Label))?,
+            time: point(&time).ok_or_else(|| wrong(&time, LabelPart::Time))?,
         })
+    }
+}
+
+fn wrong(value: &RawValue<'_>, part: LabelPart) -> LabelError {
+    match value {
+        RawValue::Absent => LabelError::Missing(part),
+        _ => LabelError::WrongType(part),
     }
 }
 
@@ -111,18 +160,31 @@ mod tests {
             r#"{"time":5,"late":0,"more":[1],"id":"\u00e9\n"}"#,
             Ok(("é\n", 0.0, 5_000)),
         );
-        check(r#"{"late":true,"time":5}"#, Err(LabelError::EventId));
-        check(
-            r#"{"id":"a","late":"yes","time":5}"#,
-            Err(LabelError::Label),
-        );
-        check(r#"{"id":"a","late":0.5,"time":5}"#, Err(LabelError::Label));
-        check(
-            r#"{"id":"a","late":true,"time":"soon"}"#,
-            Err(LabelError::Time),
-        );
+        let (missing, wrong) = (LabelError::Missing, LabelError::WrongType);
+        for (payload, error) in [
+            (r#"{"late":true,"time":5}"#, missing(LabelPart::EventId)),
+            (
+                r#"{"id":7,"late":true,"time":5}"#,
+                wrong(LabelPart::EventId),
+            ),
+            (
+                r#"{"id":"a","late":null,"time":5}"#,
+                missing(LabelPart::Label),
+            ),
+            (
+                r#"{"id":"a","late":"yes","time":5}"#,
+                wrong(LabelPart::Label),
+            ),
+            (r#"{"id":"a","late":0.5,"time":5}"#, wrong(LabelPart::Label)),
+            (
+                r#"{"id":"a","late":true,"time":"soon"}"#,
+                wrong(LabelPart::Time),
+            ),
+        ] {
+            check(payload, Err(error));
+        }
         check(r#"{"id":"a","late":tr"#, Err(LabelError::Malformed));
-        check("", Err(LabelError::Malformed));
+        check("", Err(LabelError::Empty));
         check("[1]", Err(LabelError::Malformed));
     }
 }

@@ -21,4 +21,4 @@ pub mod topics;
 pub use columns::{Column, ColumnRole, Columns, system};
 pub use contract::{Contract, ContractErrors, Problem};
 pub use ids::{Digest, FieldId, ModelVersion, Offset, Partition, SourceCoordinates, TopicId};
-pub use time::{EventTime, parse_rfc3339, write_rfc3339};
+pub use time::{EventTime, parse_duration, parse_rfc3339, write_rfc3339};

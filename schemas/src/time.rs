@@ -1,4 +1,6 @@
-//! Points in time, as text and as microseconds.
+//! Points in time, as text and as microseconds; durations, as text.
+
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -8,6 +10,27 @@ use serde::Serialize;
 pub struct EventTime(pub i64);
 
 const DAY_SECONDS: i64 = 86_400;
+
+/// Reads a duration above 0: a whole number and its unit, such as `500ms`, `10s`, `5m`, `48h` or `7d`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, u64); 5] = [
+        ("ms", 1),
+        ("s", 1000),
+        ("m", 60_000),
+        ("h", 3_600_000),
+        ("d", 86_400_000),
+    ];
+    let millis = parse_quantity(text, &UNITS).filter(|millis| 0 < *millis)?;
+    Some(Duration::from_millis(millis))
+}
+
+/// Reads a whole number and its unit.
+pub(crate) fn parse_quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
 
 /// Reads RFC 3339 text (`2013-01-01T10:15:00Z`, `2013-01-01 05:15:00.5-05:00`).
 ///
@@ -172,6 +195,16 @@ mod tests {
             let mut text = String::new();
             write_rfc3339(EventTime(micros), &mut text);
             check(&text, Some(micros));
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, millis) in [("500ms", 500), ("60s", 60_000), ("7d", 7 * 86_400_000)] {
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)));
+        }
+        for bad in ["", "0s", "7", "d", "-1s", "1.5h", "99999999999999999999d"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
         }
     }
 }

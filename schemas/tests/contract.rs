@@ -1,6 +1,10 @@
 //! The contract as its author meets it: what is accepted, and what is said about what is not.
 
-use schemas::contract::{FeatureKind, LabelType, Learner, Loss, Schedule, Split, TimePart, Update};
+use std::time::Duration;
+
+use schemas::contract::{
+    FeatureKind, LabelType, Learner, Loss, Revised, Schedule, Split, TimePart, Unlabelled, Update,
+};
 use schemas::{ColumnRole, Columns, Contract};
 
 const GOOD: &str = include_str!("../fixtures/contract.toml");
@@ -208,6 +212,89 @@ fn what_does_not_fit_a_learner_is_one_clear_problem() {
         "[learner]\nbits = 25",
         "`learner.bits` is 25; write a number from 1 to 24",
     );
+    check(
+        "unlabelled = \"negative\"",
+        "",
+        "`label.negative_after` is missing",
+    );
+    check(
+        "negative_after = \"1h\"",
+        "",
+        "where events without a label wait; remove it",
+    );
+    check(
+        "unlabelled = \"negative\"\nnegative_after = \"3h\"\nwait_max = \"2h\"",
+        "",
+        "is longer than `label.wait_max`",
+    );
+    check(
+        "type = \"number\"\nunlabelled = \"negative\"\nnegative_after = \"3h\"",
+        "",
+        "on a label that is no bool",
+    );
+    check(
+        "",
+        "[learner]\npositive_weight = 0",
+        "`learner.positive_weight` is 0; write a number from 0.001 to 1000",
+    );
+    check(
+        "type = \"number\"",
+        "[learner]\npositive_weight = 2",
+        "on a label that is no bool; remove it",
+    );
+    check(
+        "type = \"class\"\nclasses = [\"a\", \"b\", \"c\"]",
+        "[learner]\nclass_weights = [1, 2]",
+        "`learner.class_weights` has 2 weights; write 3, in the order of `label.classes`",
+    );
+}
+
+#[test]
+fn policies_of_labels_and_weights_are_said() {
+    let parse = |label: &str, learner: &str| Contract::parse("x", &with(label, learner)).unwrap();
+    let policies = "revised = \"learn\"\nunlabelled = \"negative\"\nnegative_after = \"90m\"\nwait_max = \"2d\"";
+    let label = parse(policies, "").label.unwrap();
+    assert_eq!(label.revised, Revised::Learn);
+    let after = Duration::from_secs(90 * 60);
+    assert_eq!(label.unlabelled, Unlabelled::Negative(after));
+    let learner = parse("", "[learner]\npositive_weight = 20").learner;
+    assert_eq!((learner.weight(0.0), learner.weight(1.0)), (1.0, 20.0));
+    let classes = "type = \"class\"\nclasses = [\"a\", \"b\", \"c\"]";
+    let learner = parse(classes, "[learner]\nclass_weights = [1, 2.5, 4]").learner;
+    assert_eq!(learner.weights, [1.0, 2.5, 4.0]);
+    // What is said and means nothing changes no digest.
+    let silent = parse("", "").digest();
+    assert_eq!(parse("", "[learner]\npositive_weight = 1").digest(), silent);
+    let said = parse("revised = \"ignore\"\nunlabelled = \"wait\"", "");
+    assert_eq!(said.digest(), silent);
+    assert_ne!(parse(policies, "").digest(), silent);
+}
+
+#[test]
+fn slices_are_open_fields_of_few_values() {
+    let parse = |slices: &str| {
+        let text = GOOD.replace("[monitors]", &format!("[monitors]\nslices = {slices}"));
+        Contract::parse("x", &text)
+    };
+    let contract = parse(r#"["carrier", "flight"]"#).unwrap();
+    let carrier = contract.field_index("carrier").unwrap();
+    assert_eq!(contract.monitors.slices, [carrier, carrier + 1]);
+    for (slices, expected) in [
+        (
+            r#"["tail_number"]"#,
+            "which is no open string, int64 or bool",
+        ),
+        (r#"["distance"]"#, "which is no open string, int64 or bool"),
+        (r#"["carrier", "carrier"]"#, "names \"carrier\" twice"),
+        (r#"["nothing"]"#, "which is not a field"),
+        (
+            r#"["carrier", "flight", "origin", "destination", "id"]"#,
+            "has 5 fields; keep at most 4",
+        ),
+    ] {
+        let text = parse(slices).unwrap_err().to_string();
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
 }
 
 #[test]
@@ -251,4 +338,32 @@ fn texts_become_bags() {
         "kind = \"words\"\nof = \"carrier\"\nmost = 99",
         "write a number from 1 to 64",
     );
+}
+
+#[test]
+fn how_a_lake_is_kept_is_no_part_of_the_digest() {
+    let with = |keys: &str| GOOD.replacen("[lake]\n", &format!("[lake]\n{keys}\n"), 1);
+    let kept = "small_file_bytes = \"4MiB\"\ncompact_after = 4\nvacuum_after = \"2d\"";
+    let contract = Contract::parse("x", &with(kept)).unwrap();
+    assert_eq!(contract.lake.small_file_bytes, 4 << 20);
+    assert_eq!(contract.lake.compact_after, 4);
+    assert_eq!(contract.lake.vacuum_after.as_secs(), 2 * 24 * 3600);
+    let plain = Contract::parse("x", GOOD).unwrap();
+    assert_eq!(plain.digest(), contract.digest());
+    assert_eq!(plain.lake.vacuum_after.as_secs(), 7 * 24 * 3600);
+    let refused = |keys: &str, expected: &str| {
+        let errors = Contract::parse("x", &with(keys)).unwrap_err();
+        let text = errors.to_string();
+        assert_eq!(errors.problems.len(), 1, "{text}");
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    };
+    refused(
+        "small_file_bytes = \"33MiB\"",
+        "`lake.small_file_bytes` is \"33MiB\"; write a size up to \"32MiB\"",
+    );
+    refused(
+        "vacuum_after = \"59m\"",
+        "`lake.vacuum_after` is \"59m\"; write a duration from \"1h\" on",
+    );
+    refused("compact_after = -1", "write a number from 0 to 1000");
 }

@@ -58,6 +58,7 @@ pub enum ScorerError {
 impl Fault for ScorerError {
     fn next(&self) -> Next {
         match self {
+            ScorerError::Store(place) => place.next(),
             ScorerError::Broker(_) | ScorerError::Followed | ScorerError::Apply(_) => Next::Restart,
             _ => Next::Stop,
         }

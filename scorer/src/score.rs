@@ -92,6 +92,11 @@ impl Scorer {
             .collect()
     }
 
+    /// Names the class of a score, if labels are classes.
+    pub fn class(&self, scored: &Scored) -> Option<&str> {
+        class(scored, &self.classes)
+    }
+
     /// Returns the name of a slot's feature.
     pub fn name(&self, slot: usize) -> &str {
         &self.names[slot]
@@ -189,16 +194,18 @@ impl ScoredBatch<'_> {
         let row = ScoreRow {
             id: self.ids.value(row),
             score: scored.probability,
-            class: scored
-                .class
-                .and_then(|class| self.classes.get(usize::from(class)))
-                .map(String::as_str),
+            class: class(scored, self.classes),
             event_time: EventTime(self.event_times.value(row)),
             source_offset: Offset(self.offsets.value(row)),
             reasons: &reasons[..count],
         };
         self.writer.write(&row, out);
     }
+}
+
+fn class<'a>(scored: &Scored, classes: &'a [String]) -> Option<&'a str> {
+    let class = classes.get(usize::from(scored.class?))?;
+    Some(class)
 }
 
 /// Reasons by name, and how many there are.

@@ -1,5 +1,7 @@
 //! The options of `sink`.
 
+use std::time::Duration;
+
 /// What `--help` shows at the end.
 pub const EXAMPLES: &str = "\
 Examples:
@@ -24,6 +26,18 @@ pub struct Args {
     #[arg(long, env = "THALWEG_SINK_BUFFER_MB", value_name = "MB", default_value_t = BUFFER_MB,
           value_parser = clap::value_parser!(u64).range(1..=16_384))]
     pub buffer_mb: u64,
+
+    /// How often small and expired files are looked for, by the contract
+    #[arg(long, env = "THALWEG_SINK_KEEP_EVERY", value_name = "DURATION", default_value = KEEP_EVERY,
+          value_parser = duration)]
+    pub keep_every: Duration,
+}
+
+/// A round looks at the table's log alone if nothing has to be done.
+const KEEP_EVERY: &str = "60s";
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    schemas::parse_duration(text).ok_or("write a duration such as 60s, 10m or 1h")
 }
 
 /// Rows of 64 MB, their encoded files and the Kafka client's queues stay below 300 MiB.

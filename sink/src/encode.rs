@@ -31,14 +31,14 @@ pub const SOURCE_PARTITION: &str = "_source_partition";
 const OWN_COLUMNS: usize = 2;
 
 /// Rows that are looked at to choose encodings.
-const SAMPLE_ROWS: usize = 2048;
+pub(crate) const SAMPLE_ROWS: usize = 2048;
 /// A dictionary pays from this many rows per distinct value on.
 const ROWS_PER_VALUE_MIN: usize = 8;
 /// Batches below this size are put together before they are written.
 const BATCH_ROWS_MIN: usize = 512;
 
 /// Files below this size are small.
-const LARGE_FILE_ROWS_MIN: usize = 8192;
+pub(crate) const LARGE_FILE_ROWS_MIN: usize = 8192;
 
 /// Rows of one source partition.
 #[derive(Clone, Debug)]
@@ -196,14 +196,16 @@ impl Encoder {
     }
 }
 
-fn widen(range: &mut (i64, i64), values: &[i64]) {
+/// Widens a range of smallest and largest.
+pub(crate) fn widen(range: &mut (i64, i64), values: &[i64]) {
     for value in values {
         range.0 = range.0.min(*value);
         range.1 = range.1.max(*value);
     }
 }
 
-fn properties(
+/// Returns how files are written: which columns are sealed, and which of the others have few values.
+pub(crate) fn properties(
     schema: &Schema,
     sealed: &[bool],
     few: &dyn Fn(usize) -> bool,
@@ -239,7 +241,7 @@ fn properties(
 }
 
 /// Returns whether a column repeats its values often enough for a dictionary.
-fn has_few_values(column: &ArrayRef) -> bool {
+pub(crate) fn has_few_values(column: &ArrayRef) -> bool {
     let rows = column.len() - column.null_count();
     let distinct_max = rows / ROWS_PER_VALUE_MIN;
     match column.data_type() {

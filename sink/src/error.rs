@@ -19,6 +19,14 @@ pub enum SinkError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The lake's folder cannot be used now: its disk may be full, or come back.
+    #[error("could not use folder `{lake}`")]
+    Folder {
+        /// The folder.
+        lake: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The table cannot be opened or read.
     #[error("could not {doing} the table `{table}`")]
     Table {
@@ -44,6 +52,14 @@ pub enum SinkError {
     /// A file cannot be stored.
     #[error("could not store file `{file}`")]
     Store {
+        /// The file.
+        file: String,
+        /// Why.
+        source: object_store::Error,
+    },
+    /// A file of the table cannot be read.
+    #[error("could not read file `{file}`")]
+    Fetch {
         /// The file.
         file: String,
         /// Why.
@@ -80,6 +96,26 @@ pub enum SinkError {
     Changed {
         /// The version.
         version: u64,
+    },
+    /// A file of the lake cannot be put together with others.
+    #[error("could not put `{file}` together with others: {reason}; they stay as they are")]
+    Rewrite {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Somebody else changed files that were being put together.
+    #[error("version {version} of the table changes files that were being put together")]
+    Outrun {
+        /// The version.
+        version: u64,
+    },
+    /// There can be no thread that keeps the lake.
+    #[error("could not begin to keep the lake")]
+    Background {
+        /// Why.
+        source: std::io::Error,
     },
     /// Others commit faster than this process.
     #[error("gave up after {attempts} attempts to commit: others were faster each time")]
@@ -130,11 +166,16 @@ impl Fault for SinkError {
             | SinkError::Rows { .. }
             | SinkError::Encode(_)
             | SinkError::Arrow(_) => Next::Stop,
-            SinkError::Table { .. }
+            SinkError::Folder { .. }
+            | SinkError::Table { .. }
             | SinkError::Store { .. }
+            | SinkError::Fetch { .. }
             | SinkError::Commit { .. }
             | SinkError::Overtaken { .. }
             | SinkError::Changed { .. }
+            | SinkError::Rewrite { .. }
+            | SinkError::Outrun { .. }
+            | SinkError::Background { .. }
             | SinkError::Contended { .. }
             | SinkError::Broker(_) => Next::Restart,
         }

@@ -1,6 +1,6 @@
 //! The object store behind the lake: a folder, S3, Google Cloud Storage or Azure.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use deltalake_core::DeltaResult;
@@ -17,7 +17,7 @@ use crate::error::SinkError;
 /// Cloud stores must put a commit only if no other is there yet; all of them do so by now.
 ///
 /// # Errors
-/// [`SinkError::Lake`] if the lake is neither a folder that can be made nor a URL that a store answers to.
+/// [`SinkError::Lake`] if the lake is a URL that no store answers to, [`SinkError::Folder`] if its folder cannot be made.
 pub fn open(lake: &str, table: &str) -> Result<LogStoreRef, SinkError> {
     let refuse = |reason: String| SinkError::Lake {
         lake: lake.to_owned(),
@@ -25,13 +25,22 @@ pub fn open(lake: &str, table: &str) -> Result<LogStoreRef, SinkError> {
     };
     let mut url = match lake.contains("://") {
         true => Url::parse(lake).map_err(|error| refuse(error.to_string()))?,
-        false => folder(Path::new(lake)).map_err(refuse)?,
+        false => {
+            let path = usable(Path::new(lake)).map_err(|source| SinkError::Folder {
+                lake: lake.to_owned(),
+                source,
+            })?;
+            Url::from_directory_path(&path)
+                .map_err(|()| refuse("it is no absolute path".to_owned()))?
+        }
     };
     url.path_segments_mut()
         .map_err(|()| refuse("it has no path".to_owned()))?
         .pop_if_empty()
         .push(table)
         .push("");
+    // Two providers of cryptography are in this tree, and rustls picks none by itself; a second call changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     // object_store knows its options by the lower-case names of the variables.
     let environment = std::env::vars().map(|(name, value)| (name.to_lowercase(), value));
     let (store, _) = object_store::parse_url_opts(&url, environment)
@@ -45,10 +54,10 @@ pub fn open(lake: &str, table: &str) -> Result<LogStoreRef, SinkError> {
         .map_err(|error| refuse(error.to_string()))
 }
 
-fn folder(path: &Path) -> Result<Url, String> {
-    let made = std::fs::create_dir_all(path).and_then(|()| path.canonicalize());
-    let path = made.map_err(|error| error.to_string())?;
-    Url::from_directory_path(&path).map_err(|()| "it is no absolute path".to_owned())
+/// Makes a folder if it is missing, and returns its absolute path.
+fn usable(path: &Path) -> std::io::Result<PathBuf> {
+    std::fs::create_dir_all(path)?;
+    path.canonicalize()
 }
 
 /// A log whose commits are put if absent, for schemes that deltalake-core leaves to other crates.

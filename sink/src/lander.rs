@@ -17,8 +17,8 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use deltalake_core::kernel::Add;
-use deltalake_core::logstore::LogStoreRef;
-use object_store::{ObjectStoreExt, PutPayload};
+use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef};
+use object_store::PutPayload;
 use schemas::{Columns, EventTime, Offset, Partition, TopicId, system};
 use serde_json::json;
 use uuid::Uuid;
@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::day::{self, Day};
 use crate::encode::{Encoder, File, Piece};
 use crate::error::SinkError;
+use crate::patient;
 use crate::roll::{Cause, Limits, OpenFiles, Roll, roll};
 use crate::signals::Signals;
 use crate::table::Table;
@@ -243,7 +244,8 @@ impl Lander {
             let file = self.encoder.encode(open.pieces)?;
             rows += file.rows;
             bytes += file.bytes.len();
-            files.push(self.store(day, file).await?);
+            let day = day.to_string();
+            files.push(store(&self.table.store(), &day, file, now_millis()).await?);
         }
         let mut covered: Vec<(Source, Offset)> = open.covered.into_iter().collect();
         covered.sort_unstable();
@@ -262,38 +264,43 @@ impl Lander {
         }
         Ok(Some(landed))
     }
+}
 
-    /// Stores a file, and returns the action that adds it to the table.
-    async fn store(&self, day: Day, file: File) -> Result<Add, SinkError> {
-        let name = format!("{}={day}/{}.zstd.parquet", day::COLUMN, Uuid::new_v4());
-        let stats = stats(&file);
-        let size = file.bytes.len() as i64;
-        let stored = self
-            .table
-            .store()
-            .put(&name.as_str().into(), PutPayload::from(file.bytes))
-            .await;
-        stored.map_err(|source| SinkError::Store {
-            file: name.clone(),
-            source,
-        })?;
-        let since_1970 = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Ok(Add {
-            path: name,
-            partition_values: HashMap::from([(day::COLUMN.to_owned(), Some(day.to_string()))]),
-            size,
-            modification_time: since_1970.as_millis() as i64,
-            data_change: true,
-            stats: Some(stats),
-            tags: None,
-            deletion_vector: None,
-            base_row_id: None,
-            default_row_commit_version: None,
-            clustering_provider: None,
-        })
-    }
+/// Stores a file of a day, whose newest rows landed at `modified`, in milliseconds since 1970; returns the action
+/// that adds it to the table.
+pub(crate) async fn store(
+    store: &ObjectStoreRef,
+    day: &str,
+    file: File,
+    modified: i64,
+) -> Result<Add, SinkError> {
+    let name = format!("{}={day}/{}.zstd.parquet", day::COLUMN, Uuid::new_v4());
+    let stats = stats(&file);
+    let size = file.bytes.len() as i64;
+    let stored = patient::put(store, &name, PutPayload::from(file.bytes)).await;
+    stored.map_err(|source| SinkError::Store {
+        file: name.clone(),
+        source,
+    })?;
+    Ok(Add {
+        path: name,
+        partition_values: HashMap::from([(day::COLUMN.to_owned(), Some(day.to_owned()))]),
+        size,
+        modification_time: modified,
+        data_change: true,
+        stats: Some(stats),
+        tags: None,
+        deletion_vector: None,
+        base_row_id: None,
+        default_row_commit_version: None,
+        clustering_provider: None,
+    })
+}
+
+/// Returns the time, in milliseconds since 1970.
+pub(crate) fn now_millis() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since_1970.unwrap_or_default().as_millis() as i64
 }
 
 impl Open {

@@ -8,15 +8,19 @@
 //!
 //! Follow an event: [`Sink`] decodes its message, [`Lander`] drops it if it has landed before and keeps it by the
 //! day of its event time, [`roll`](roll::roll) decides when files close, [`encode`] makes them, and [`table`] commits
-//! them together with the offsets that they cover. The sink never opens a sealed cell, never updates a row and
-//! never deletes one.
+//! them together with the offsets that they cover. In the background, [`keeper`] puts small files together and deletes
+//! expired ones. The sink never opens a sealed cell, never updates a row and never deletes one.
 
 mod config;
 pub mod day;
 pub mod encode;
 mod error;
+pub mod keeper;
 pub mod lake;
 pub mod lander;
+pub mod pack;
+mod patient;
+mod rewrite;
 pub mod roll;
 mod signals;
 mod stage;
@@ -30,6 +34,7 @@ use worker::{Broker, Context, Fault, Inputs};
 
 pub use config::{Args, EXAMPLES};
 pub use error::SinkError;
+pub use keeper::Keeper;
 pub use lander::{Covers, Landed, Lander, Source};
 pub use roll::Limits;
 pub use signals::Signals;
@@ -38,10 +43,13 @@ pub use stage::Sink;
 /// Runs the sink from its options to its exit code.
 pub fn run(args: &Args) -> ExitCode {
     let (lake, buffer_bytes_max) = (args.lake.clone(), args.buffer_mb * 1_000_000);
+    let keep_every = args.keep_every;
     worker::process("thalweg-sink", &args.worker, |context| async move {
         let stage = build(&context, &lake, buffer_bytes_max)
             .await
             .map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+        keeper::in_background(&context, &lake, keep_every)
+            .map_err(|source| Box::new(SinkError::Background { source }) as Box<dyn Fault>)?;
         let topics = Topics::of(&context.contract.stream.name);
         let group = format!("{}.sink", context.contract.stream.name);
         let inputs = Inputs {

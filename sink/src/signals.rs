@@ -7,6 +7,7 @@ use opentelemetry::metrics::{Counter, Gauge, Histogram};
 use telemetry::{Instruments, names};
 use tracing::{info, warn};
 
+use crate::keeper::Compacted;
 use crate::lander::{Landed, Source};
 use crate::roll::Cause;
 
@@ -19,6 +20,9 @@ pub struct Signals {
     commit: Histogram<f64>,
     dropped: Counter<u64>,
     buffered: Gauge<f64>,
+    small: Gauge<f64>,
+    compacted: Counter<u64>,
+    vacuumed: Counter<u64>,
 }
 
 /// Seconds; a commit to a folder takes some milliseconds, one to a cloud store some tenths.
@@ -35,6 +39,9 @@ impl Signals {
             commit: instruments.histogram(names::SINK_COMMIT, &COMMIT_SECONDS),
             dropped: instruments.counter(names::SINK_DROPPED),
             buffered: instruments.gauge(names::SINK_BUFFERED),
+            small: instruments.gauge(names::SINK_SMALL),
+            compacted: instruments.counter(names::SINK_COMPACTED),
+            vacuumed: instruments.counter(names::SINK_VACUUMED),
         }
     }
 
@@ -79,5 +86,46 @@ impl Signals {
             error,
             "could not write a checkpoint of the table's log; readers go on without"
         );
+    }
+
+    /// So many files of the table are small.
+    pub fn small(&self, files: usize) {
+        self.small.record(files as f64, &[]);
+    }
+
+    /// Small files of a day became one.
+    pub fn compacted(&self, compacted: &Compacted, took: Duration) {
+        info!(
+            version = compacted.version,
+            day = compacted.day,
+            rows = compacted.rows,
+            files = compacted.files,
+            bytes = compacted.bytes,
+            bytes_before = compacted.bytes_before,
+            took_ms = took.as_millis() as u64,
+            "put small files together"
+        );
+        self.compacted.add(compacted.files as u64, &[]);
+    }
+
+    /// Somebody else changed files of a day while they were put together: they are looked at again later.
+    pub fn outrun(&self, day: &str) {
+        info!(
+            day,
+            "somebody else has changed the files of a day meanwhile"
+        );
+    }
+
+    /// Files that belonged to no version any more are deleted.
+    pub fn vacuumed(&self, files: usize) {
+        if 0 < files {
+            info!(files, "deleted expired files");
+            self.vacuumed.add(files as u64, &[]);
+        }
+    }
+
+    /// The lake could not be kept; the table is as it was, and the next round tries again.
+    pub fn not_kept(&self, error: &(dyn std::error::Error + 'static)) {
+        warn!(error, "could not keep the lake; small files stay for now");
     }
 }

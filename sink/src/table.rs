@@ -8,9 +8,10 @@
 
 use std::collections::HashMap;
 
-use arrow_schema::{DataType as ArrowType, Schema};
+use arrow_schema::{DataType as ArrowType, Field, Schema, TimeUnit};
+use bytes::Bytes;
 use deltalake_core::kernel::transaction::{CommitData, TransactionError};
-use deltalake_core::kernel::{Action, Add, DataType, StructField, Transaction};
+use deltalake_core::kernel::{Action, Add, DataType, StructField, StructType, Transaction};
 use deltalake_core::logstore::{CommitOrBytes, LogStoreRef, ObjectStoreRef};
 use deltalake_core::protocol::checkpoints::{cleanup_metadata, create_checkpoint};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
@@ -159,35 +160,17 @@ impl Table {
                 version: self.version + 1,
                 source: Box::new(source),
             })?;
-        for _ in 0..ATTEMPTS_MAX {
-            let version = self.version + 1;
-            let entry = CommitOrBytes::LogBytes(bytes.clone());
-            match self
-                .log
-                .write_commit_entry(version, entry, Uuid::new_v4())
-                .await
-            {
-                Ok(()) => {
-                    self.version = version;
-                    self.passed.extend(
-                        landed
-                            .iter()
-                            .map(|(source, offset)| (*source, Some(*offset))),
-                    );
-                    return Ok(version);
-                }
-                Err(TransactionError::VersionAlreadyExists(_)) => self.read_others(version).await?,
-                Err(source) => {
-                    return Err(SinkError::Commit {
-                        version,
-                        source: Box::new(source),
-                    });
-                }
-            }
-        }
-        Err(SinkError::Contended {
-            attempts: ATTEMPTS_MAX,
+        let passed = &self.passed;
+        self.version = commit_next(&self.log, self.version, bytes, |_, action| {
+            judge(passed, action)
         })
+        .await?;
+        self.passed.extend(
+            landed
+                .iter()
+                .map(|(source, offset)| (*source, Some(*offset))),
+        );
+        Ok(self.version)
     }
 
     /// Writes a checkpoint of the log and takes expired entries away, if this version is due for it.
@@ -195,58 +178,11 @@ impl Table {
     /// # Errors
     /// [`SinkError::Table`]; the table is whole without its checkpoint.
     pub async fn checkpoint_if_due(&self) -> Result<bool, SinkError> {
-        if !self.version.is_multiple_of(CHECKPOINT_INTERVAL) {
-            return Ok(false);
-        }
-        let failed = |source| self.failed("checkpoint", source);
-        let table = self.load().await.map_err(failed)?;
-        create_checkpoint(&table, None).await.map_err(failed)?;
-        cleanup_metadata(&table, None).await.map_err(failed)?;
-        Ok(true)
-    }
-
-    /// Reads a version that somebody else committed.
-    async fn read_others(&mut self, version: u64) -> Result<(), SinkError> {
-        let entry = self.log.read_commit_entry(version).await;
-        let entry = entry
-            .map_err(|source| self.failed("read", source))?
-            .unwrap_or_default();
-        let lines = entry
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty());
-        // The store has refused this number, so there must be something; else the log would get a hole.
-        if lines.clone().next().is_none() {
-            return Err(SinkError::Changed { version });
-        }
-        for line in lines {
-            let action: Value =
-                serde_json::from_slice(line).map_err(|_| SinkError::Changed { version })?;
-            if action.get("metaData").is_some() || action.get("protocol").is_some() {
-                return Err(SinkError::Changed { version });
-            }
-            let Some(transaction) = action.get("txn") else {
-                continue;
-            };
-            let own = self
-                .passed
-                .iter()
-                .find(|(source, _)| transaction["appId"] == source.application());
-            if let Some((source, expected)) = own {
-                return Err(overtaken(
-                    *source,
-                    transaction["version"].as_i64().unwrap_or(-1),
-                    *expected,
-                ));
-            }
-        }
-        self.version = version;
-        Ok(())
+        checkpoint_if_due(&self.log, self.version).await
     }
 
     async fn load(&self) -> Result<DeltaTable, DeltaTableError> {
-        let mut table = DeltaTable::new(self.log.clone());
-        table.load().await?;
-        Ok(table)
+        load(&self.log).await
     }
 
     async fn add_columns(
@@ -280,11 +216,108 @@ impl Table {
     }
 
     fn failed(&self, doing: &'static str, source: DeltaTableError) -> SinkError {
-        SinkError::Table {
-            doing,
-            table: self.log.root_url().to_string(),
-            source: Box::new(source),
+        failed(&self.log, doing, source)
+    }
+}
+
+/// Commits actions as the version after `version`, or after those that others have committed meanwhile, each action
+/// of which `judge` may refuse; returns the version committed.
+///
+/// # Errors
+/// What `judge` says; [`SinkError::Changed`] if another version cannot be read, changes schema or protocol;
+/// [`SinkError::Contended`] if others are always faster; [`SinkError::Commit`].
+pub(crate) async fn commit_next(
+    log: &LogStoreRef,
+    version: u64,
+    bytes: Bytes,
+    judge: impl Fn(u64, &Value) -> Result<(), SinkError>,
+) -> Result<u64, SinkError> {
+    let attempts = version + 1..=version + u64::from(ATTEMPTS_MAX);
+    for version in attempts {
+        let entry = CommitOrBytes::LogBytes(bytes.clone());
+        match log.write_commit_entry(version, entry, Uuid::new_v4()).await {
+            Ok(()) => return Ok(version),
+            Err(TransactionError::VersionAlreadyExists(_)) => {
+                for action in read_others(log, version).await? {
+                    judge(version, &action)?;
+                }
+            }
+            Err(source) => {
+                return Err(SinkError::Commit {
+                    version,
+                    source: Box::new(source),
+                });
+            }
         }
+    }
+    Err(SinkError::Contended {
+        attempts: ATTEMPTS_MAX,
+    })
+}
+
+/// Reads the actions of a version that somebody else committed.
+async fn read_others(log: &LogStoreRef, version: u64) -> Result<Vec<Value>, SinkError> {
+    let entry = log.read_commit_entry(version).await;
+    let entry = entry
+        .map_err(|source| failed(log, "read", source))?
+        .unwrap_or_default();
+    let lines = entry
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
+    let actions: Vec<Value> = lines
+        .map(serde_json::from_slice)
+        .collect::<Result<_, _>>()
+        .map_err(|_| SinkError::Changed { version })?;
+    let changed =
+        |action: &Value| action.get("metaData").is_some() || action.get("protocol").is_some();
+    // The store has refused this number, so there must be something; else the log would get a hole.
+    if actions.is_empty() || actions.iter().any(changed) {
+        return Err(SinkError::Changed { version });
+    }
+    Ok(actions)
+}
+
+/// Refuses what somebody else has landed of an own partition.
+fn judge(passed: &Passed, action: &Value) -> Result<(), SinkError> {
+    let Some(transaction) = action.get("txn") else {
+        return Ok(());
+    };
+    let own = passed
+        .iter()
+        .find(|(source, _)| transaction["appId"] == source.application());
+    match own {
+        Some((source, expected)) => {
+            let landed = transaction["version"].as_i64().unwrap_or(-1);
+            Err(overtaken(*source, landed, *expected))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Writes a checkpoint of the log and takes expired entries away, if this version is due for it.
+pub(crate) async fn checkpoint_if_due(log: &LogStoreRef, version: u64) -> Result<bool, SinkError> {
+    if !version.is_multiple_of(CHECKPOINT_INTERVAL) {
+        return Ok(false);
+    }
+    let failed = |source| failed(log, "checkpoint", source);
+    let table = load(log).await.map_err(failed)?;
+    create_checkpoint(&table, None).await.map_err(failed)?;
+    cleanup_metadata(&table, None).await.map_err(failed)?;
+    Ok(true)
+}
+
+async fn load(log: &LogStoreRef) -> Result<DeltaTable, DeltaTableError> {
+    let mut table = DeltaTable::new(log.clone());
+    table.load().await?;
+    Ok(table)
+}
+
+/// Says what failed about a table.
+pub(crate) fn failed(log: &LogStoreRef, doing: &'static str, source: DeltaTableError) -> SinkError {
+    SinkError::Table {
+        doing,
+        table: log.root_url().to_string(),
+        source: Box::new(source),
     }
 }
 
@@ -294,6 +327,30 @@ fn overtaken(source_partition: Source, landed: i64, expected: Option<Offset>) ->
         landed,
         expected: expected.map(|offset| offset.0),
     }
+}
+
+/// Returns the columns of a table's files: all but that of the partition; `None` if one is of no type of ours.
+pub(crate) fn file_schema(table: &StructType) -> Option<Schema> {
+    let fields = table.fields().filter(|field| field.name() != day::COLUMN);
+    let fields = fields.map(|field| {
+        let kind = arrow_type(field.data_type())?;
+        Some(Field::new(field.name(), kind, true))
+    });
+    Some(Schema::new(fields.collect::<Option<Vec<_>>>()?))
+}
+
+/// Returns the type of a file's column for Delta's.
+fn arrow_type(kind: &DataType) -> Option<ArrowType> {
+    let kinds = [
+        ArrowType::Int32,
+        ArrowType::Int64,
+        ArrowType::Float64,
+        ArrowType::Boolean,
+        ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        ArrowType::Binary,
+        ArrowType::Utf8,
+    ];
+    kinds.into_iter().find(|arrow| delta_type(arrow) == *kind)
 }
 
 /// Returns Delta's type for a type of clean columns.

@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use tempfile::TempDir;
 
 use crate::thalweg;
@@ -15,6 +18,9 @@ const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Between two looks whether it does.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a node may take to tell what it knows.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Name of the cluster: any 16 bytes in base64.
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qk";
@@ -124,6 +130,7 @@ impl Kafka {
              offsets.topic.replication.factor={replicas}\n\
              transaction.state.log.replication.factor={replicas}\n\
              transaction.state.log.min.isr=1\n\
+             group.min.session.timeout.ms=100\n\
              group.initial.rebalance.delay.ms=0\n",
             log = folder.join("log").display(),
             in_sync = replicas.div_ceil(2),
@@ -147,6 +154,28 @@ impl Kafka {
             String::from_utf8_lossy(&formatted.stderr)
         );
         Ok(node)
+    }
+
+    /// Returns how many nodes there are.
+    #[allow(clippy::len_without_is_empty, reason = "a cluster has nodes")]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Says whether every replica of every partition is in sync, by each node's own word.
+    pub fn in_sync(&self) -> bool {
+        let agrees = |node: &Node| -> Result<bool, KafkaError> {
+            let client: BaseConsumer = ClientConfig::new()
+                .set("bootstrap.servers", &node.address)
+                .create()?;
+            let metadata = client.fetch_metadata(None, ANSWER_MAX)?;
+            let mut partitions = metadata
+                .topics()
+                .iter()
+                .flat_map(|topic| topic.partitions());
+            Ok(partitions.all(|partition| partition.isr().len() == self.nodes.len()))
+        };
+        self.nodes.iter().all(|node| agrees(node).unwrap_or(false))
     }
 
     /// Ends a node as a crash would, starts it anew in the same folder, and waits until it listens.

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::kafka::Kafka;
+use crate::outside::{Outside, Produced};
 
 /// Between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -61,20 +62,14 @@ pub fn python() -> Result<PathBuf> {
 /// A pipeline on a broker of its own, in a folder that goes with it.
 pub struct Sandbox {
     folder: TempDir,
+    contract: PathBuf,
+    /// What is played.
+    events: PathBuf,
     up: Child,
     /// `None` is the embedded broker, which the launcher runs.
     kafka: Option<Kafka>,
     /// Kafka's bootstrap servers.
     pub brokers: String,
-}
-
-/// How many messages a producer says were acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Produced {
-    /// Raw records.
-    pub raw: u64,
-    /// Labels.
-    pub labels: u64,
 }
 
 impl Sandbox {
@@ -91,9 +86,26 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::start`].
     pub fn start_with(options: &[&str]) -> Result<Sandbox> {
+        let (contract, events) = (
+            flights().join("stream.toml"),
+            flights().join("flights.parquet"),
+        );
+        Sandbox::embedded(contract, events, options)
+    }
+
+    /// Starts `thalweg up` on an embedded broker, for another stream and its file of events.
+    ///
+    /// # Errors
+    /// As [`Sandbox::start`].
+    pub fn start_for(contract: &Path, events: &Path) -> Result<Sandbox> {
+        Sandbox::embedded(contract.to_owned(), events.to_owned(), &[])
+    }
+
+    fn embedded(contract: PathBuf, events: PathBuf, options: &[&str]) -> Result<Sandbox> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let brokers = format!("127.0.0.1:{port}");
-        Sandbox::up(&brokers, &[&["--listen", &brokers], options].concat(), None)
+        let options = [&["--listen", &brokers], options].concat();
+        Sandbox::up((contract, events), &brokers, &options, None)
     }
 
     /// Starts `thalweg up` on real Apache Kafka of one node.
@@ -103,23 +115,36 @@ impl Sandbox {
     pub fn start_on_kafka() -> Result<Sandbox> {
         let kafka = Kafka::start(1)?;
         let brokers = kafka.brokers.clone();
-        Sandbox::up(&brokers, &["--brokers", &brokers], Some(kafka))
+        let stream = (
+            flights().join("stream.toml"),
+            flights().join("flights.parquet"),
+        );
+        Sandbox::up(stream, &brokers, &["--brokers", &brokers], Some(kafka))
     }
 
-    fn up(brokers: &str, options: &[&str], kafka: Option<Kafka>) -> Result<Sandbox> {
+    fn up(
+        (contract, events): (PathBuf, PathBuf),
+        brokers: &str,
+        options: &[&str],
+        kafka: Option<Kafka>,
+    ) -> Result<Sandbox> {
         let folder = tempfile::tempdir()?;
         let log = std::fs::File::create(folder.path().join("up.log"))?;
         let up = Command::new(thalweg()?)
             .args(["up", "--http-port", "0", "--contract"])
-            .arg(flights().join("stream.toml"))
+            .arg(&contract)
             .arg("--data")
             .arg(folder.path())
             .args(options)
+            // So that the sink lands rows of one day in several commits.
+            .env("THALWEG_SINK_BUFFER_MB", "1")
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
         let sandbox = Sandbox {
             folder,
+            contract,
+            events,
             up,
             kafka,
             brokers: brokers.to_owned(),
@@ -137,22 +162,12 @@ impl Sandbox {
         self.folder.path()
     }
 
-    /// Begins to play flights; [`Sandbox::produced`] waits for the end.
+    /// Begins to play the stream's file; [`Sandbox::produced`] waits for the end.
     ///
     /// # Errors
     /// A program that does not start.
     pub fn produce(&self, options: &[&str]) -> Result<Child> {
-        let producer = Command::new(thalweg()?)
-            .arg("produce")
-            .arg(flights().join("flights.parquet"))
-            .arg("--contract")
-            .arg(flights().join("stream.toml"))
-            .args(["--brokers", &self.brokers, "--json"])
-            .args(options)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()?;
-        Ok(producer)
+        self.outside().produce(options)
     }
 
     /// Waits for a producer and returns what it says.
@@ -160,23 +175,7 @@ impl Sandbox {
     /// # Errors
     /// A producer that failed.
     pub fn produced(&self, producer: Child) -> Result<Produced> {
-        let output = producer.wait_with_output()?;
-        ensure!(
-            output.status.success(),
-            "the producer ended with {}",
-            output.status
-        );
-        let summary: serde_json::Value =
-            serde_json::from_slice(&output.stdout).context("the producer's summary")?;
-        let count = |name: &str| {
-            summary[name]
-                .as_u64()
-                .with_context(|| format!("no `{name}` in {summary}"))
-        };
-        Ok(Produced {
-            raw: count("raw")?,
-            labels: count("labels")?,
-        })
+        Produced::of(producer)
     }
 
     /// Runs `thalweg verify --complete` on the topics, the lake and the checkpoints; returns its exit code and report.
@@ -184,19 +183,43 @@ impl Sandbox {
     /// # Errors
     /// A program that does not run, or says something else than a report.
     pub fn verify(&self) -> Result<(i32, serde_json::Value)> {
-        let output = Command::new(thalweg()?)
-            .args(["verify", "--complete", "--json", "--contract"])
-            .arg(flights().join("stream.toml"))
+        self.outside().verify()
+    }
+
+    /// Starts `thalweg verify --every 1s`, whose pages [`Sandbox::metric`] then finds as those of `audit`.
+    ///
+    /// # Errors
+    /// A program that does not start.
+    pub fn watch(&self) -> Result<Child> {
+        let watching = Command::new(thalweg()?)
+            .args(["verify", "--every", "1s", "--contract"])
+            .arg(&self.contract)
             .args(["--brokers", &self.brokers, "--lake"])
             .arg(self.folder().join("lake"))
-            .arg("--checkpoints")
-            .arg(self.folder().join("checkpoints"))
+            .arg("--http-file")
+            .arg(self.folder().join("run/audit.http"))
+            .spawn()?;
+        Ok(watching)
+    }
+
+    /// Runs `thalweg compact` on the lake; returns what it says.
+    ///
+    /// # Errors
+    /// A program that fails.
+    pub fn compact(&self) -> Result<serde_json::Value> {
+        let output = Command::new(thalweg()?)
+            .args(["compact", "--json", "--contract"])
+            .arg(&self.contract)
+            .arg("--lake")
+            .arg(self.folder().join("lake"))
             .stderr(Stdio::inherit())
             .output()?;
-        let code = output.status.code().context("a signal ended verify")?;
-        let report = serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("verify ended with {code} and no report"))?;
-        Ok((code, report))
+        ensure!(
+            output.status.success(),
+            "compact ended with {}",
+            output.status
+        );
+        Ok(serde_json::from_slice(&output.stdout)?)
     }
 
     /// Runs `thalweg recompute`; returns its exit code and what it says.
@@ -204,7 +227,7 @@ impl Sandbox {
     /// # Errors
     /// A program that does not start, or says no JSON.
     pub fn recompute(&self, options: &[&str]) -> Result<(Option<i32>, serde_json::Value)> {
-        self.look("recompute", options)
+        self.outside().look("recompute", options)
     }
 
     /// Runs `thalweg replay`; returns its exit code and what it says.
@@ -212,22 +235,16 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::recompute`].
     pub fn replay(&self, options: &[&str]) -> Result<(Option<i32>, serde_json::Value)> {
-        self.look("replay", options)
+        self.outside().look("replay", options)
     }
 
-    /// Runs a command that looks at the pipeline from outside and says one JSON object.
-    fn look(&self, command: &str, options: &[&str]) -> Result<(Option<i32>, serde_json::Value)> {
-        let output = Command::new(thalweg()?)
-            .args([command, "--json", "--brokers", &self.brokers, "--contract"])
-            .arg(flights().join("stream.toml"))
-            .arg("--checkpoints")
-            .arg(self.folder().join("checkpoints"))
-            .args(options)
-            .stderr(Stdio::inherit())
-            .output()?;
-        let said = serde_json::from_slice::<serde_json::Value>(&output.stdout);
-        let said = said.with_context(|| format!("{command} ended with {}", output.status))?;
-        Ok((output.status.code(), said))
+    fn outside(&self) -> Outside {
+        Outside {
+            brokers: self.brokers.clone(),
+            contract: self.contract.clone(),
+            events: self.events.clone(),
+            folder: self.folder().to_owned(),
+        }
     }
 
     /// Ends a program of the pipeline as a crash would; the launcher starts it anew.

@@ -1,227 +1,22 @@
 //! The whole path, on the embedded broker and on real Apache Kafka: nothing lost, nothing doubled, nothing readable, also through crashes.
 
-use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, Int64Type};
-use rdkafka::ClientConfig;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use schemas::clean::{CleanDecoder, CleanHeader};
-use schemas::dead::{self, DeadHeader};
-use schemas::score::Score;
 use schemas::topics::Topics;
-use schemas::{ColumnRole, Columns, Contract};
-use tests::{Produced, Sandbox, flights, lake, log};
+use tests::audit::{self, Audit};
+use tests::{Produced, Sandbox, forge, log};
 
-/// A raw record: partition and offset.
-type Coordinates = (i32, i64);
-
-/// What is in topics and lake after everything has come to rest.
-struct Audit {
-    raw: HashMap<Coordinates, Vec<u8>>,
-    clean: Vec<(Coordinates, String)>,
-    dead: Vec<Coordinates>,
-    scores: Vec<(Coordinates, String)>,
-    landed: Vec<Coordinates>,
-    labels: HashSet<String>,
-}
-
-fn contract() -> Result<Contract> {
-    Ok(Contract::read(&flights().join("stream.toml"))?)
-}
-
-impl Audit {
-    /// Waits until every raw record is clean or dead, and every clean one scored, learned and landed; then reads.
-    fn of(sandbox: &Sandbox, produced: Produced) -> Result<Audit> {
-        let topics = Topics::of("flights");
-        let brokers = &sandbox.brokers;
-        let decided = || {
-            Ok(count_clean(brokers, &topics)? + log::count(brokers, &topics.dead)? >= produced.raw)
-        };
-        sandbox.until("every raw record is clean or dead", decided)?;
-        let clean = count_clean(brokers, &topics)?;
-        sandbox.until("every clean event is scored", || {
-            Ok(log::count(brokers, &topics.scores)? >= clean)
-        })?;
-        let landed = || -> Result<bool> {
-            let table = lake::table(&sandbox.folder().join("lake"))?;
-            Ok(lake::read(&table)?
-                .iter()
-                .map(|batch| batch.num_rows() as u64)
-                .sum::<u64>()
-                >= clean)
-        };
-        sandbox.until("every clean event is in the lake", || {
-            Ok(landed().unwrap_or(false))
-        })?;
-        Audit::read(sandbox, &topics)
-    }
-
-    fn read(sandbox: &Sandbox, topics: &Topics) -> Result<Audit> {
-        let brokers = &sandbox.brokers;
-        let raw = log::read(brokers, &topics.raw)?.into_iter();
-        let letter = |message: log::Read| {
-            let header =
-                DeadHeader::from_headers(message.headers()).context("a dead letter's headers")?;
-            Ok((header.source.partition.0, header.source.offset.0))
-        };
-        let score = |message: log::Read| {
-            let score: Score = serde_json::from_slice(&message.value)?;
-            ensure!(
-                score.source.partition.0 == message.partition,
-                "scores keep the partition"
-            );
-            Ok(((score.source.partition.0, score.source.offset.0), score.id))
-        };
-        let label = |message: log::Read| Ok(String::from_utf8(message.key)?);
-        Ok(Audit {
-            raw: raw
-                .map(|message| ((message.partition, message.offset), message.value))
-                .collect(),
-            clean: read_clean(brokers, topics)?,
-            dead: log::read(brokers, &topics.dead)?
-                .into_iter()
-                .map(letter)
-                .collect::<Result<_>>()?,
-            scores: log::read(brokers, &topics.scores)?
-                .into_iter()
-                .map(score)
-                .collect::<Result<_>>()?,
-            landed: read_lake(sandbox)?,
-            labels: log::read(brokers, &topics.labels)?
-                .into_iter()
-                .map(label)
-                .collect::<Result<_>>()?,
-        })
-    }
-
-    fn check(&self, produced: Produced) -> Result<()> {
-        let clean: HashSet<Coordinates> = self.clean.iter().map(|(at, _)| *at).collect();
-        let dead: HashSet<Coordinates> = self.dead.iter().copied().collect();
-        ensure!(
-            self.raw.len() as u64 == produced.raw,
-            "{} raw of {produced:?}",
-            self.raw.len()
-        );
-        ensure!(
-            clean.len() == self.clean.len(),
-            "{} clean events twice",
-            self.clean.len() - clean.len()
-        );
-        ensure!(
-            dead.len() == self.dead.len(),
-            "{} dead letters twice",
-            self.dead.len() - dead.len()
-        );
-        ensure!(clean.is_disjoint(&dead), "a record is clean and dead");
-        ensure!(
-            clean.len() + dead.len() == self.raw.len(),
-            "{} clean, {} dead, {} raw",
-            clean.len(),
-            dead.len(),
-            self.raw.len()
-        );
-        let ids: HashSet<&String> = self.clean.iter().map(|(_, id)| id).collect();
-        ensure!(ids.len() == clean.len(), "an id is clean twice");
-        let scored: HashSet<Coordinates> = self.scores.iter().map(|(at, _)| *at).collect();
-        ensure!(
-            scored.len() == self.scores.len(),
-            "{} scores twice",
-            self.scores.len() - scored.len()
-        );
-        ensure!(
-            scored == clean,
-            "{} scored, {} clean",
-            scored.len(),
-            clean.len()
-        );
-        let landed: HashSet<Coordinates> = self.landed.iter().copied().collect();
-        ensure!(
-            landed.len() == self.landed.len(),
-            "{} rows twice",
-            self.landed.len() - landed.len()
-        );
-        ensure!(
-            landed == clean,
-            "{} landed, {} clean",
-            landed.len(),
-            clean.len()
-        );
-        Ok(())
-    }
-
-    /// Returns how many clean events have a label.
-    fn labelled(&self) -> usize {
-        self.clean
-            .iter()
-            .filter(|(_, id)| self.labels.contains(id))
-            .count()
-    }
-}
-
-/// Counts clean events by the batches' rows, each source offset once.
-fn count_clean(brokers: &str, topics: &Topics) -> Result<u64> {
-    Ok(read_clean(brokers, topics)?.len() as u64)
-}
-
-fn read_clean(brokers: &str, topics: &Topics) -> Result<Vec<(Coordinates, String)>> {
-    let contract = contract()?;
-    let columns = Columns::of(&contract);
-    let id = columns
-        .index(contract.event.id, ColumnRole::Open)
-        .context("the id's column")?;
-    let decoder = CleanDecoder::new(columns.schema().clone());
-    let mut passed: HashMap<i32, i64> = HashMap::new();
-    let mut events = Vec::new();
-    for message in log::read(brokers, &topics.clean)? {
-        let header = CleanHeader::from_headers(message.headers())?;
-        let passed = passed.entry(message.partition).or_insert(-1);
-        ensure!(
-            header.first.0 <= *passed + 1,
-            "clean batches leave offsets out after {passed}"
-        );
-        let batch = decoder.decode(&message.value)?;
-        let offsets = batch
-            .column(Columns::SOURCE_OFFSET)
-            .as_primitive::<Int64Type>();
-        let ids = batch.column(id).as_string::<i32>();
-        for (offset, id) in offsets.values().iter().zip(ids.iter()) {
-            // What a worker repeats after a crash, its readers drop: so do we.
-            if *passed < *offset {
-                events.push((
-                    (message.partition, *offset),
-                    id.unwrap_or_default().to_owned(),
-                ));
-            }
-        }
-        *passed = header.last.0.max(*passed);
-    }
-    Ok(events)
-}
-
-fn read_lake(sandbox: &Sandbox) -> Result<Vec<Coordinates>> {
-    let table = lake::table(&sandbox.folder().join("lake"))?;
-    let mut rows = Vec::new();
-    for batch in lake::read(&table)? {
-        let column = |name| {
-            batch
-                .column_by_name(name)
-                .with_context(|| format!("no column {name}"))
-        };
-        let partitions = column("_source_partition")?.as_primitive::<Int32Type>();
-        let offsets = column("_source_offset")?.as_primitive::<Int64Type>();
-        rows.extend(
-            partitions
-                .values()
-                .iter()
-                .copied()
-                .zip(offsets.values().iter().copied()),
-        );
-    }
-    Ok(rows)
+/// Waits until every raw record is clean or dead, and every clean one scored and landed; then reads.
+fn audit(sandbox: &Sandbox, produced: Produced) -> Result<Audit> {
+    let (brokers, lake) = (&sandbox.brokers, sandbox.folder().join("lake"));
+    sandbox.until("every raw record is clean or dead, and scored", || {
+        audit::is_decided(brokers, produced.raw)
+    })?;
+    sandbox.until("every clean event is in the lake", || {
+        audit::is_landed(brokers, &lake)
+    })?;
+    Audit::read(brokers, &lake)
 }
 
 /// Waits until the trainer has learned every label of a clean event, and checks that it learned none twice.
@@ -296,7 +91,7 @@ fn every_record_ends_in_exactly_one_place(sandbox: Sandbox) -> Result<()> {
         "--speed", "max", "--events", "20000", "--dirt", "0.02", "--seed", "7",
     ])?;
     let produced = sandbox.produced(producer)?;
-    let audit = Audit::of(&sandbox, produced)?;
+    let audit = audit(&sandbox, produced)?;
     audit.check(produced)?;
     ensure!(
         200 <= audit.dead.len(),
@@ -305,9 +100,27 @@ fn every_record_ends_in_exactly_one_place(sandbox: Sandbox) -> Result<()> {
     );
     check_learned(&sandbox, &audit, true)?;
     verify(&sandbox, &audit)?;
+    small_files_become_large_ones(&sandbox, &audit)?;
     nothing_is_readable(&sandbox, &audit)?;
     everything_comes_out_again(&sandbox, &audit)?;
     sandbox.stop()?;
+    Ok(())
+}
+
+/// Puts small files of the lake together while the workers run, and audits once more.
+fn small_files_become_large_ones(sandbox: &Sandbox, audited: &Audit) -> Result<()> {
+    let done = sandbox.compact()?;
+    let (files, into) = (done["files"].as_u64(), done["into"].as_u64());
+    // Rows of a day land in several commits here: see how the sandbox starts the sink.
+    ensure!(Some(1) <= into && into < files, "{done}");
+    verify(sandbox, audited)?;
+    let mut before = audited.landed.clone();
+    let mut after = audit::read_lake(&sandbox.folder().join("lake"))?;
+    before.sort_unstable();
+    after.sort_unstable();
+    ensure!(before == after, "{} rows, {}", before.len(), after.len());
+    let again = sandbox.compact()?;
+    ensure!(again["files"] == 0 && again["vacuumed"] == 0, "{again}");
     Ok(())
 }
 
@@ -345,7 +158,7 @@ fn a_crash_of_any_worker_neither_loses_nor_doubles(sandbox: Sandbox) -> Result<(
         sandbox.kill(worker)?;
     }
     let produced = sandbox.produced(producer)?;
-    let audit = Audit::of(&sandbox, produced)?;
+    let audit = audit(&sandbox, produced)?;
     audit.check(produced)?;
     check_learned(&sandbox, &audit, false)?;
     verify(&sandbox, &audit)?;
@@ -364,7 +177,7 @@ fn a_crash_of_the_broker_loses_no_acknowledged_record(mut sandbox: Sandbox) -> R
     sandbox.crash_broker()?;
     let produced = sandbox.produced(producer)?;
     ensure!(produced.raw == 20_000, "{produced:?}");
-    Audit::of(&sandbox, produced)?.check(produced)?;
+    audit(&sandbox, produced)?.check(produced)?;
     sandbox.stop()?;
     Ok(())
 }
@@ -376,13 +189,13 @@ fn the_verifier_names_the_offset_of_a_forged_dead_letter() -> Result<()> {
         "--speed", "max", "--events", "2000", "--dirt", "0.02", "--seed", "11",
     ])?;
     let produced = sandbox.produced(producer)?;
-    let audit = Audit::of(&sandbox, produced)?;
+    let audit = audit(&sandbox, produced)?;
     verify(&sandbox, &audit)?;
     let ((partition, offset), _) = audit.clean.get(audit.clean.len() / 2).context("an event")?;
     let dead = Topics::of("flights").dead;
     let letters = log::read(&sandbox.brokers, &dead)?;
     let letter = letters.first().context("dirt is refused")?;
-    forge(&sandbox.brokers, &dead, letter, (*partition, *offset))?;
+    forge::dead_letter(&sandbox.brokers, &dead, letter, (*partition, *offset))?;
     let (code, report) = sandbox.verify()?;
     let conservation = &report["promises"]["conservation"];
     ensure!(code == 1 && report["holds"] == false, "{code}: {report:#}");
@@ -397,36 +210,6 @@ fn the_verifier_names_the_offset_of_a_forged_dead_letter() -> Result<()> {
         "{report:#}"
     );
     sandbox.stop()?;
-    Ok(())
-}
-
-/// Writes a dead letter as another one is, but of a record that it is not of.
-fn forge(brokers: &str, topic: &str, like: &log::Read, at: Coordinates) -> Result<()> {
-    let (partition, offset) = (at.0.to_string(), at.1.to_string());
-    let mut headers = OwnedHeaders::new();
-    for (name, value) in &like.headers {
-        let value = match name.as_str() {
-            dead::header::SOURCE_PARTITION => partition.as_bytes(),
-            dead::header::SOURCE_OFFSET => offset.as_bytes(),
-            _ => value.as_slice(),
-        };
-        headers = headers.insert(Header {
-            key: name,
-            value: Some(value),
-        });
-    }
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        // The letter may be that of two megabytes of garbage.
-        .set("message.max.bytes", "8388608")
-        .create()?;
-    let record = BaseRecord::to(topic)
-        .partition(at.0)
-        .key(&like.key)
-        .payload(&like.value)
-        .headers(headers);
-    producer.send(record).map_err(|(error, _)| error)?;
-    producer.flush(Duration::from_secs(20))?;
     Ok(())
 }
 

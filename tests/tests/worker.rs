@@ -1,12 +1,15 @@
 //! The worker's side of Kafka, on the embedded broker: what it reads, holds back, and hands over in rebalances.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use broker::{Broker, Config, Running};
 use schemas::{Offset, Partition};
 use tempfile::TempDir;
+use tests::groups;
 use tokio::time::timeout;
 use worker::{
     Assigned, Broker as _, Event, Kafka, Lane, Order, Outgoing, Start, Subscription, TopicPartition,
@@ -14,6 +17,10 @@ use worker::{
 
 /// How long one event may take.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The longest that a partition which does not move may be silent under load: a second is what is promised, and the rest
+/// is for a machine that is busy with other tests.
+const SILENCE_MAX: Duration = Duration::from_secs(4);
 
 /// A broker on which asking for a topic makes it, with so many partitions.
 async fn start(partitions: i32) -> Result<(Running, Kafka, TempDir)> {
@@ -44,6 +51,9 @@ struct Member {
     subscription: Subscription,
     owned: Vec<TopicPartition>,
     got: Vec<(TopicPartition, Offset)>,
+    /// When batches came.
+    came: Vec<(TopicPartition, Instant)>,
+    revoked: Vec<TopicPartition>,
 }
 
 impl Member {
@@ -52,6 +62,8 @@ impl Member {
             subscription: kafka.subscribe("group", topics)?,
             owned: Vec::new(),
             got: Vec::new(),
+            came: Vec::new(),
+            revoked: Vec::new(),
         })
     }
 
@@ -64,6 +76,7 @@ impl Member {
         {
             Event::Batch(batch) => {
                 let from = batch.from().clone();
+                self.came.push((from.clone(), Instant::now()));
                 let records = batch.records();
                 self.got
                     .extend(records.map(|record| (from.clone(), record.offset())));
@@ -84,6 +97,7 @@ impl Member {
                 };
                 let durable = partitions.iter().filter_map(next).collect();
                 self.owned.retain(|owned| !partitions.contains(owned));
+                self.revoked.extend(partitions);
                 ensure!(answer.send(durable).is_ok(), "the poll thread waits");
             }
             Event::High(..) => {}
@@ -98,6 +112,14 @@ impl Member {
             .iter()
             .filter(move |(partition, _)| partition == from);
         of.map(|(_, offset)| *offset)
+    }
+
+    /// Returns the longest time between two batches of a partition.
+    fn silence(&self, from: &TopicPartition) -> Duration {
+        let of = self.came.iter().filter(|(partition, _)| partition == from);
+        let came: Vec<Instant> = of.map(|(_, at)| *at).collect();
+        let pauses = came.windows(2).map(|pair| pair[1] - pair[0]);
+        pauses.max().unwrap_or_default()
     }
 
     async fn until_got(&mut self, from: &TopicPartition, records: usize) -> Result<()> {
@@ -185,5 +207,133 @@ async fn a_rebalance_neither_loses_nor_doubles_what_was_committed() -> Result<()
     );
     let offsets: Vec<i64> = first.of(&stays).map(|at| at.0).collect();
     ensure!(offsets == (0..1000).collect::<Vec<i64>>(), "{stays} too");
+    Ok(())
+}
+
+/// Writes to all partitions of a topic until it is told to stop.
+async fn load(
+    kafka: Kafka,
+    topic: &'static str,
+    partitions: i32,
+    stop: Arc<AtomicBool>,
+) -> Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        for at in 0..partitions {
+            write(&kafka, &partition(topic, at), 20).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_do_not_move_flow_on_while_others_join_and_leave() -> Result<()> {
+    const PARTITIONS: i32 = 4;
+    let (_broker, kafka, _folder) = start(PARTITIONS).await?;
+    let all: Vec<_> = (0..PARTITIONS).map(|at| partition("topic", at)).collect();
+    for of in &all {
+        write(&kafka, of, 1).await?;
+    }
+    let mut first = Member::join(&kafka, &["topic"])?;
+    while first.owned.len() < all.len() {
+        first.step().await?;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn(load(kafka.clone(), "topic", PARTITIONS, stop.clone()));
+    let mut second = Member::join(&kafka, &["topic"])?;
+    while second.owned.len() < 2 || second.got.is_empty() {
+        tokio::select! {
+            stepped = first.step() => stepped?,
+            stepped = second.step() => stepped?,
+        }
+    }
+    let moved = second.owned.clone();
+    let (out, stays) = (first.revoked.clone(), first.owned.clone());
+    ensure!(out.len() == 2, "what moves is revoked, each once: {out:?}");
+    ensure!(out.iter().all(|of| moved.contains(of)), "{out:?} {moved:?}");
+    // Scaling in: the second member leaves, in good order.
+    let Member { subscription, .. } = second;
+    let mut second = tokio::spawn(leave(subscription));
+    let mut left = false;
+    while !left || first.owned.len() < all.len() {
+        tokio::select! {
+            gone = &mut second, if !left => { gone??; left = true; }
+            stepped = first.step() => stepped?,
+        }
+    }
+    let already = first.got.len();
+    while first.got.len() < already + 1000 {
+        first.step().await?;
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.await??;
+    ensure!(
+        first.revoked == out,
+        "nothing else was: {:?}",
+        first.revoked
+    );
+    for of in &stays {
+        let offsets: Vec<i64> = first.of(of).map(|at| at.0).collect();
+        ensure!(
+            offsets.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+            "{of} came whole, each record once"
+        );
+        let silence = first.silence(of);
+        eprintln!("{of} was silent for {silence:?} at most");
+        ensure!(silence < SILENCE_MAX, "{of} was silent for {silence:?}");
+    }
+    Ok(())
+}
+
+/// Leaves a group: all that the member had is revoked.
+async fn leave(subscription: Subscription) -> Result<()> {
+    let Subscription { mut events, orders } = subscription;
+    drop(orders);
+    while let Some(event) = timeout(DEADLINE, events.recv()).await? {
+        if let Event::Revoked(_, answer) = event {
+            ensure!(answer.send(Vec::new()).is_ok(), "the poll thread waits");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_member_of_a_group_with_a_lock_has_everything_and_another_takes_over() -> Result<()> {
+    let (broker, kafka, _folder) = start(1).await?;
+    let brokers = broker.address().to_string();
+    let inputs = [partition("one", 0), partition("two", 0)];
+    for of in &inputs {
+        write(&kafka, of, 10).await?;
+    }
+    write(&kafka, &partition("lock", 0), 1).await?;
+    let locked = kafka.clone().all_or_nothing("lock");
+    let mut first = Member::join(&locked, &["one", "two"])?;
+    while first.owned.len() < inputs.len() {
+        first.step().await?;
+    }
+    let mut second = Member::join(&locked, &["one", "two"])?;
+    // The group has two members now, and a record that comes still comes to the first.
+    let joined = || tokio::task::block_in_place(|| groups::members(&brokers, "group"));
+    while joined()?.len() < 2 {
+        tokio::select! {
+            stepped = first.step() => stepped?,
+            stepped = second.step() => stepped?,
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    write(&kafka, &inputs[1], 10).await?;
+    first.until_got(&inputs[1], 20).await?;
+    ensure!(
+        first.revoked.is_empty() && second.owned.is_empty(),
+        "who has it keeps it"
+    );
+    leave(first.subscription).await?;
+    for of in &inputs {
+        second.until_got(of, 10).await?;
+    }
+    ensure!(
+        second.owned.len() == inputs.len() && second.revoked.is_empty(),
+        "{:?}",
+        second.owned
+    );
     Ok(())
 }

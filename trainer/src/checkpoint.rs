@@ -1,25 +1,38 @@
 //! Checkpoints: everything that learning has come to, as one safetensors object.
 //!
 //! Beside the learner's tensors lie sections, little-endian: `waiting` and `rows` (events without a label, the
-//! oldest first), `foreseen` (what experts said of them), `early` (labels without an event), `settled` (the last events learned), `metrics`, and
-//! `positions` (how far each partition was taken, and where the model topic went on).
+//! oldest first), `foreseen` (what experts said of them), `marks` (which slices they are in), `early` (labels without an event), `settled` (the last events
+//! that had their label, and what was learned), `again` and its like (what it takes to learn those anew, if the
+//! contract wants that), `metrics`, `board` (figures by window and slice), `positions` (how far each partition was taken, and where the model topic went on),
+//! `dead` (where the dead topic went on) and `clocks` (how late it is for events without a label).
 
 use learn::features::{Layout, Row};
 use learn::learners::Opinions;
-use learn::metrics::{Malformed, Metrics};
+use learn::metrics::{Malformed, Mark, Metrics};
 use learn::model::{Snapshot, SnapshotError};
 use schemas::contract::Label;
 use schemas::model::Input;
 use schemas::{Contract, Digest, Offset, Partition, TopicId};
 
 use crate::fit::{FitError, Fitter, Position, metrics_config};
-use crate::join::{EventId, KnownLabel};
+use crate::join::{EventId, KnownLabel, Past};
+use crate::letters::DeadEnds;
 
-/// Version of the sections.
-const VERSION: u32 = 2;
+/// Version of the sections. Since 3 there are `dead`, `clocks`, `again`, `marks`, `board`, and outcomes in `settled`.
+const VERSION: u32 = 3;
 
 /// The version before labels could be numbers, and experts foresaw; still read.
-const VERSION_BEFORE: u32 = 1;
+const VERSION_OF_YES_AND_NO: u32 = 1;
+
+/// What a checkpoint comes to.
+pub struct Decoded {
+    /// Everything that learning had come to.
+    pub fitter: Fitter,
+    /// Where the model topic goes on.
+    pub model: Offset,
+    /// Where the dead topic goes on; where nothing is said, at its beginning.
+    pub dead: DeadEnds,
+}
 
 /// A checkpoint that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,44 +59,45 @@ pub enum CheckpointError {
     Learner,
 }
 
-/// Returns the bytes of a checkpoint; `model` is where the model topic goes on after the fitter's version.
+/// Returns the bytes of a checkpoint; `model` is where the model topic goes on after the fitter's version, `dead` where
+/// the dead topic does.
 ///
 /// # Errors
 /// [`FitError::Broken`].
-pub fn encode(fitter: &Fitter, model: Offset) -> Result<Vec<u8>, FitError> {
-    let (mut waiting, mut rows, mut foreseen) = (Vec::new(), Vec::new(), Vec::new());
-    for (id, time, row, opinions) in fitter.join.waiting() {
-        waiting.extend_from_slice(&id.0.to_le_bytes());
-        waiting.extend_from_slice(&time.to_le_bytes());
-        rows.extend(row.ids.iter().flat_map(|id| id.to_le_bytes()));
-        rows.extend(row.numbers.iter().flat_map(|number| number.to_le_bytes()));
-        foreseen.push(u8::from(opinions.is_some()));
-        foreseen.extend(
-            opinions
-                .iter()
-                .flatten()
-                .flat_map(|opinion| opinion.to_le_bytes()),
-        );
-    }
+pub fn encode(fitter: &Fitter, model: Offset, dead: &DeadEnds) -> Result<Vec<u8>, FitError> {
+    let ends = dead.iter().map(|(partition, end)| (*partition, end.0));
+    let waiting = fitter.join.waiting();
+    let waiting = Events::of(waiting.map(|(id, past, _)| (id, past)));
+    let marks = fitter.join.waiting();
+    let marks = marks.flat_map(|(_, _, mark)| mark.0.to_le_bytes());
     let mut early = Vec::new();
     for (id, label) in fitter.join.early() {
         early.extend_from_slice(&id.0.to_le_bytes());
         early.extend_from_slice(&label.time.to_le_bytes());
         early.extend_from_slice(&label.outcome.to_le_bytes());
     }
-    let settled = fitter
-        .join
-        .settled()
-        .flat_map(|id| id.0.to_le_bytes())
-        .collect();
+    let settled = fitter.join.settled();
+    let settled = settled.flat_map(|(id, outcome, _)| {
+        let outcome = outcome.to_le_bytes();
+        id.0.to_le_bytes().into_iter().chain(outcome)
+    });
+    let again = fitter.join.settled();
+    let again = Events::of(again.filter_map(|(id, _, past)| Some((id, past?))));
     let sections = [
-        ("waiting", waiting),
-        ("rows", rows),
-        ("foreseen", foreseen),
+        ("waiting", waiting.times),
+        ("rows", waiting.rows),
+        ("foreseen", waiting.foreseen),
+        ("marks", marks.collect()),
         ("early", early),
-        ("settled", settled),
+        ("settled", settled.collect()),
+        ("again", again.times),
+        ("again_rows", again.rows),
+        ("again_foreseen", again.foreseen),
         ("metrics", fitter.metrics.to_bytes()),
+        ("board", fitter.board.to_bytes()),
         ("positions", positions(fitter, model)),
+        ("dead", offsets(ends)),
+        ("clocks", offsets(fitter.join.clocks())),
     ];
     let snapshot = Snapshot {
         learner: fitter.learner()?.clone(),
@@ -95,7 +109,7 @@ pub fn encode(fitter: &Fitter, model: Offset) -> Result<Vec<u8>, FitError> {
     Ok(snapshot.to_bytes())
 }
 
-/// Reads a checkpoint; returns the fitter and where the model topic goes on.
+/// Reads a checkpoint.
 ///
 /// # Errors
 /// [`CheckpointError`], the first thing that is wrong.
@@ -104,7 +118,7 @@ pub fn decode(
     label: &Label,
     layout: Layout,
     bytes: &[u8],
-) -> Result<(Fitter, Offset), CheckpointError> {
+) -> Result<Decoded, CheckpointError> {
     let snapshot = Snapshot::from_bytes(bytes)?;
     let (found, expected) = (snapshot.lineage.contract, contract.digest());
     if found != expected {
@@ -123,62 +137,160 @@ pub fn decode(
     fitter.metrics = Metrics::from_bytes(metrics_config(contract), section("metrics")?.rest)?;
     let (model, version) = read_positions(&mut fitter, section("positions")?)?;
     let foreseen = match version {
-        VERSION_BEFORE => None,
+        VERSION_OF_YES_AND_NO => None,
         _ => Some(section("foreseen")?),
     };
-    read_waiting(
-        &mut fitter,
-        layout,
-        section("waiting")?,
-        section("rows")?,
+    let mut waiting = EventsReader {
+        times: section("waiting")?,
+        rows: section("rows")?,
         foreseen,
-    )?;
+    };
+    let mut buffer = Buffer::new(layout);
+    let mut marks = match version {
+        VERSION => Some(section("marks")?),
+        _ => None,
+    };
+    while let Some((id, past)) = waiting.next(&mut buffer)? {
+        let mark = match &mut marks {
+            Some(marks) => Mark(u32::from_le_bytes(marks.take()?)),
+            None => Mark::default(),
+        };
+        fitter.join.restore_event(id, past, mark);
+    }
+    waiting.rows.finish()?;
     let mut early = section("early")?;
     while !early.rest.is_empty() {
         let id = EventId(u128::from_le_bytes(early.take()?));
         let time = i64::from_le_bytes(early.take()?);
         let outcome = match version {
-            VERSION_BEFORE => f64::from(early.take::<1>()?[0]),
+            VERSION_OF_YES_AND_NO => f64::from(early.take::<1>()?[0]),
             _ => f64::from_le_bytes(early.take()?),
         };
         let label = KnownLabel { outcome, time };
         fitter.join.restore_label(id, label);
     }
     let mut settled = section("settled")?;
+    let mut again = match version {
+        VERSION => Some(EventsReader {
+            times: section("again")?,
+            rows: section("again_rows")?,
+            foreseen: Some(section("again_foreseen")?),
+        }),
+        _ => None,
+    };
     while !settled.rest.is_empty() {
         let id = EventId(u128::from_le_bytes(settled.take()?));
-        fitter.join.restore_settled(id);
+        let outcome = match version {
+            VERSION => f64::from_le_bytes(settled.take()?),
+            _ => f64::NAN,
+        };
+        let past = match &mut again {
+            Some(again) => again.next(&mut buffer)?.map(|(_, past)| past),
+            None => None,
+        };
+        fitter.join.restore_settled(id, outcome, past);
     }
     fitter.take_tally();
     fitter.resume(snapshot.learner, snapshot.lineage);
-    Ok((fitter, model))
+    let dead = match version {
+        VERSION => read_offsets(section("dead")?)?
+            .into_iter()
+            .map(|(partition, offset)| (partition, Offset(offset)))
+            .collect(),
+        _ => DeadEnds::new(),
+    };
+    if version == VERSION {
+        fitter.board.read(section("board")?.rest)?;
+        for (partition, time) in read_offsets(section("clocks")?)? {
+            fitter.join.pass(partition, time);
+        }
+    }
+    Ok(Decoded {
+        fitter,
+        model,
+        dead,
+    })
 }
 
-fn read_waiting(
-    fitter: &mut Fitter,
-    layout: Layout,
-    mut waiting: Reader<'_>,
-    mut rows: Reader<'_>,
-    mut foreseen: Option<Reader<'_>>,
-) -> Result<(), CheckpointError> {
-    let (mut ids, mut numbers) = (vec![0; layout.slots], vec![0.0; layout.numbers]);
-    while !waiting.rest.is_empty() {
-        let id = EventId(u128::from_le_bytes(waiting.take()?));
-        let time = i64::from_le_bytes(waiting.take()?);
-        for id in &mut ids {
-            *id = u32::from_le_bytes(rows.take()?);
+/// Events as they lie in three sections.
+#[derive(Default)]
+struct Events {
+    /// Id and time of each.
+    times: Vec<u8>,
+    rows: Vec<u8>,
+    foreseen: Vec<u8>,
+}
+
+impl Events {
+    fn of<'a>(events: impl Iterator<Item = (EventId, Past<'a>)>) -> Events {
+        let mut out = Events::default();
+        for (id, past) in events {
+            let row = past.row;
+            out.times.extend_from_slice(&id.0.to_le_bytes());
+            out.times.extend_from_slice(&past.time.to_le_bytes());
+            out.rows
+                .extend(row.ids.iter().flat_map(|id| id.to_le_bytes()));
+            out.rows
+                .extend(row.numbers.iter().flat_map(|number| number.to_le_bytes()));
+            out.foreseen.push(u8::from(past.foreseen.is_some()));
+            let opinions = past.foreseen.iter().flatten();
+            out.foreseen
+                .extend(opinions.flat_map(|opinion| opinion.to_le_bytes()));
         }
-        for number in &mut numbers {
-            *number = f64::from_le_bytes(rows.take()?);
+        out
+    }
+}
+
+/// Room for one row.
+struct Buffer {
+    ids: Vec<u32>,
+    numbers: Vec<f64>,
+}
+
+impl Buffer {
+    fn new(layout: Layout) -> Buffer {
+        Buffer {
+            ids: vec![0; layout.slots],
+            numbers: vec![0.0; layout.numbers],
+        }
+    }
+}
+
+/// Takes events off their sections.
+struct EventsReader<'a> {
+    times: Reader<'a>,
+    rows: Reader<'a>,
+    foreseen: Option<Reader<'a>>,
+}
+
+impl EventsReader<'_> {
+    fn next<'b>(
+        &mut self,
+        buffer: &'b mut Buffer,
+    ) -> Result<Option<(EventId, Past<'b>)>, CheckpointError> {
+        if self.times.rest.is_empty() {
+            return Ok(None);
+        }
+        let id = EventId(u128::from_le_bytes(self.times.take()?));
+        let time = i64::from_le_bytes(self.times.take()?);
+        for id in &mut buffer.ids {
+            *id = u32::from_le_bytes(self.rows.take()?);
+        }
+        for number in &mut buffer.numbers {
+            *number = f64::from_le_bytes(self.rows.take()?);
         }
         let row = Row {
-            ids: &ids,
-            numbers: &numbers,
+            ids: &buffer.ids,
+            numbers: &buffer.numbers,
         };
-        let opinions = foreseen.as_mut().map(read_opinions).transpose()?.flatten();
-        fitter.join.restore_event(id, time, row, opinions);
+        let foreseen = self.foreseen.as_mut().map(read_opinions);
+        let past = Past {
+            time,
+            row,
+            foreseen: foreseen.transpose()?.flatten(),
+        };
+        Ok(Some((id, past)))
     }
-    rows.finish()
 }
 
 fn read_opinions(reader: &mut Reader<'_>) -> Result<Option<Opinions>, CheckpointError> {
@@ -215,7 +327,7 @@ fn read_positions(
     mut reader: Reader<'_>,
 ) -> Result<(Offset, u32), CheckpointError> {
     let version = u32::from_le_bytes(reader.take()?);
-    if version != VERSION && version != VERSION_BEFORE {
+    if !(VERSION_OF_YES_AND_NO..=VERSION).contains(&version) {
         return Err(reader.refuse());
     }
     let model = Offset(i64::from_le_bytes(reader.take()?));
@@ -235,6 +347,25 @@ fn read_positions(
         fitter.positions.insert((input, partition), position);
     }
     Ok((model, version))
+}
+
+/// Writes a number of each partition.
+fn offsets(of: impl Iterator<Item = (Partition, i64)>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (partition, number) in of {
+        out.extend_from_slice(&partition.0.to_le_bytes());
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    out
+}
+
+fn read_offsets(mut reader: Reader<'_>) -> Result<Vec<(Partition, i64)>, CheckpointError> {
+    let mut found = Vec::new();
+    while !reader.rest.is_empty() {
+        let partition = Partition(i32::from_le_bytes(reader.take()?));
+        found.push((partition, i64::from_le_bytes(reader.take()?)));
+    }
+    Ok(found)
 }
 
 /// Takes numbers off a section.

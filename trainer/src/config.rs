@@ -8,7 +8,8 @@ Examples:
   thalweg-trainer --contract stream.toml --brokers kafka:9092 --checkpoints ./checkpoints
   AWS_REGION=eu-central-1 thalweg-trainer --contract stream.toml --checkpoints s3://bucket/checkpoints
 
-One trainer learns a stream; a second one that joins its group stops and says so.";
+One trainer learns a stream; others that are started stand by, and one of them takes over within five seconds when it
+is killed. (The brokers' group.min.session.timeout.ms must be 2500 at most; Kafka's own default is 6000.)";
 
 /// Options of `trainer`.
 #[derive(Clone, Debug, clap::Args)]
@@ -41,6 +42,9 @@ pub(crate) const UPDATE_LABELS_MAX: u64 = 10_000;
 
 /// A version is due after this many segments, learned or not: its journal stays below half a megabyte.
 pub(crate) const UPDATE_SEGMENTS_MAX: usize = 16_384;
+
+/// Quality by window and slice is told so often: a millisecond of work for four slices of many values.
+pub(crate) const BOARD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Labels that may wait for their event, at least. Labels need no rules and no sealing, so in a catch-up they
 /// come far ahead of the clean events, and each takes some 80 bytes only.

@@ -1,4 +1,4 @@
-//! What can go wrong in `trainer`; labels that cannot be read are no errors, they are counted.
+//! What can go wrong in `trainer`; labels that cannot be read are no errors, they are dead letters.
 
 use learn::features::FeatureError;
 use learn::learners::ParamsError;
@@ -118,12 +118,6 @@ pub enum TrainerError {
         /// The model topic.
         topic: String,
     },
-    /// Another trainer shares the partitions.
-    #[error("another trainer of the group `{group}` is at work: one trainer learns a stream")]
-    NotAlone {
-        /// The consumer group.
-        group: String,
-    },
     /// A partition that was never assigned.
     #[error("got records of `{0}`, which was not assigned")]
     Unassigned(String),
@@ -132,11 +126,10 @@ pub enum TrainerError {
 impl Fault for TrainerError {
     fn next(&self) -> Next {
         match self {
-            // The other trainer may be one that was killed, which its group remembers for some seconds.
-            TrainerError::Broker(_)
-            | TrainerError::Store(_)
-            | TrainerError::Overtaken { .. }
-            | TrainerError::NotAlone { .. } => Next::Restart,
+            TrainerError::Place(place) => place.next(),
+            TrainerError::Broker(_) | TrainerError::Store(_) | TrainerError::Overtaken { .. } => {
+                Next::Restart
+            }
             _ => Next::Stop,
         }
     }

@@ -4,20 +4,22 @@
 //! of it is in a checkpoint.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use learn::learners::{CheckedParams, LearnError, Learner, Params, ParamsError};
-use learn::metrics::{Metrics, MetricsConfig};
+use learn::learners::{self, CheckedParams, LearnError, Learner, Params, ParamsError};
+use learn::metrics::{Board, Metrics, MetricsConfig, Told};
 use learn::model::Lineage;
 use linfa::ParamGuard;
 use linfa::traits::FitWith;
-use schemas::contract::Label;
+use schemas::contract::{Label, Revised, Unlabelled};
 use schemas::model::{Input, Segment, Update};
 use schemas::{Contract, Offset, Partition, TopicId};
 
 use crate::config::EARLY_LABELS_MIN;
 use crate::input::{Body, Part};
-use crate::join::{Join, Limits, Pairs, Tally};
+use crate::join::{Join, KnownLabel, Limits, Pairs, Revision, Tally};
 use crate::journal::Journal;
+use crate::revise::correct;
 
 /// Pairs that are learned in one go; how many makes no difference to what is learned.
 const MICRO_BATCH: usize = 256;
@@ -43,10 +45,12 @@ pub type Positions = BTreeMap<(Input, Partition), Position>;
 /// Everything that learning has come to.
 pub struct Fitter {
     params: CheckedParams,
+    contract: schemas::contract::Learner,
     /// `None` only after a failure to learn, which ends the process.
     learner: Option<Learner>,
     pub(crate) lineage: Lineage,
     pub(crate) metrics: Metrics,
+    pub(crate) board: Board,
     pub(crate) join: Join,
     pub(crate) positions: Positions,
     /// The raw topic that clean batches came from.
@@ -90,9 +94,11 @@ impl Fitter {
         let params = Params::of(&contract.learner).check()?;
         Ok(Fitter {
             params,
+            contract: contract.learner.clone(),
             learner: Some(Learner::new(params, layout)),
             lineage: Lineage::root(contract),
             metrics: Metrics::new(metrics_config(contract)),
+            board: Board::new(contract, label),
             join: Join::new(limits(label), layout),
             positions: Positions::new(),
             source: None,
@@ -208,6 +214,11 @@ impl Fitter {
         &self.metrics
     }
 
+    /// Returns the same by window of stream time and by slice, for labels of every type.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
     /// Returns how far each partition was taken.
     pub fn positions(&self) -> &Positions {
         &self.positions
@@ -240,21 +251,36 @@ impl Fitter {
 
     fn one(&mut self, part: &Part, at: usize) -> Result<(), FitError> {
         let (id, before) = (part.ids[at], self.pairs.len());
-        let mut waiting = None;
         match &part.body {
             Body::Events(times, rows) => {
-                waiting = self
-                    .join
-                    .event(id, times[at], rows.row(at), &mut self.pairs);
+                let (row, mark) = (rows.row(at), part.mark(at, &mut self.board));
+                let pairs = &mut self.pairs;
+                let waiting = self.join.event(id, times[at], row, mark, pairs);
+                self.learned += (self.pairs.len() - before) as u64;
+                if let Some(waiting) = waiting {
+                    // What is foreseen comes of all pairs before the event, however parts are cut.
+                    self.learn()?;
+                    let opinions = self.learner()?.foresee(row);
+                    self.join.foresee(waiting, opinions);
+                }
             }
-            Body::Labels(labels) => self.join.label(id, labels[at], &mut self.pairs),
-        }
-        self.learned += (self.pairs.len() - before) as u64;
-        if let (Some(waiting), Body::Events(_, rows)) = (waiting, &part.body) {
-            // What is foreseen comes of all pairs before the event, however parts are cut.
-            self.learn()?;
-            let opinions = self.learner()?.foresee(rows.row(at));
-            self.join.foresee(waiting, opinions);
+            Body::Labels(labels) => {
+                let label = labels[at];
+                let revision = self.join.label(id, label, &mut self.pairs);
+                if before < self.pairs.len() {
+                    self.learned += 1;
+                    self.join.pass(part.partition, label.time);
+                }
+                if let Some(revision) = revision {
+                    self.revise(revision, label)?;
+                }
+                while self.join.ripen(&mut self.pairs) {
+                    self.learned += 1;
+                    if MICRO_BATCH <= self.pairs.len() {
+                        self.learn()?;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -265,18 +291,56 @@ impl Fitter {
             return Ok(());
         }
         let learner = self.learner.take().ok_or(FitError::Broken)?;
+        if !self.contract.weights.is_empty() {
+            for label in &mut self.pairs.dataset.targets {
+                label.weight = self.contract.weight(label.value);
+            }
+        }
         let learner = self.params.fit_with(Some(learner), &self.pairs.dataset)?;
         let yes_or_no = self.params.predicts_yes_or_no();
-        let labels = self.pairs.dataset.targets.iter().zip(&self.pairs.known);
-        for (probability, (label, known)) in learner.tested().iter().zip(labels) {
-            if yes_or_no {
-                self.metrics
-                    .observe(*probability, label.value == 1.0, *known);
+        let times = self.pairs.known.iter().zip(&self.pairs.marks);
+        let labels = self.pairs.dataset.targets.iter().zip(times);
+        for (at, (told, (label, (known, mark)))) in learner.tested().iter().zip(labels).enumerate()
+        {
+            let told = if yes_or_no {
+                let yes = label.value == 1.0;
+                let tested = self.metrics.observe(*told, yes, *known);
+                tested.map(Told::Tested)
+            } else {
+                let likeliest = learner.likeliest().get(at);
+                Some(likeliest.map_or(Told::Value(*told), |likeliest| {
+                    Told::Class(*told, *likeliest)
+                }))
+            };
+            if let Some(told) = told {
+                self.board.observe(told, label.value, *known, *mark);
             }
         }
         self.learner = Some(learner);
         self.waited.extend_from_slice(&self.pairs.waited);
         self.pairs.clear();
+        Ok(())
+    }
+
+    /// Learns an event again whose label says something else by now, after all pairs before it.
+    ///
+    /// It is no prediction that is tested: the event was learned before.
+    fn revise(&mut self, revision: Revision, label: KnownLabel) -> Result<(), FitError> {
+        self.learn()?;
+        let mut learner = self.learner.take().ok_or(FitError::Broken)?;
+        if let Some(past) = self.join.revised(revision) {
+            let told = learner.predict_classes(past.row);
+            let corrected = correct(&self.contract, &told, revision.before, label.outcome);
+            let corrected = learners::Label {
+                foreseen: past.foreseen,
+                ..corrected
+            };
+            learner
+                .learn(past.row, corrected)
+                .map_err(LearnError::from)?;
+        }
+        self.learner = Some(learner);
+        self.learned += 1;
         Ok(())
     }
 
@@ -303,8 +367,17 @@ pub(crate) fn limits(label: &Label) -> Limits {
     Limits {
         events_max: label.pending_max,
         labels_max: label.pending_max.max(EARLY_LABELS_MIN),
-        wait_micros_max: i64::try_from(label.wait_max.as_micros()).unwrap_or(i64::MAX),
+        wait_micros_max: micros(label.wait_max),
+        learns_revised: label.revised == Revised::Learn,
+        negative_after: match label.unlabelled {
+            Unlabelled::Wait => None,
+            Unlabelled::Negative(after) => Some(micros(after)),
+        },
     }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 pub(crate) fn metrics_config(contract: &Contract) -> MetricsConfig {

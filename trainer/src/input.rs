@@ -10,6 +10,7 @@ use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, NullArray, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use learn::features::{FeatureError, FeatureSpace, Layout, Rows};
+use learn::metrics::{Board, Mark};
 use schemas::clean::{CleanDecoder, CleanError, CleanHeader};
 use schemas::contract::{FeatureKind, Label};
 use schemas::label::{LabelError, LabelEvent};
@@ -18,6 +19,9 @@ use schemas::{ColumnRole, Columns, Contract, Digest, Offset, Partition, TopicId}
 use worker::{Batch, Record};
 
 use crate::join::{EventId, KnownLabel};
+
+/// Slices that an event may be in.
+const SLICES: usize = size_of::<Mark>();
 
 /// Consecutive events or labels of one partition, as columns.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub struct Part {
     pub offsets: Vec<i64>,
     /// Id of each.
     pub ids: Vec<EventId>,
+    /// Columns of the values by which quality is told; none of labels, or if the contract names none.
+    pub slices: Vec<ArrayRef>,
     /// Events, or labels.
     pub body: Body,
 }
@@ -69,11 +75,18 @@ impl Part {
             message: Offset(0),
             offsets: Vec::new(),
             ids: Vec::new(),
+            slices: Vec::new(),
             body,
         }
     }
 
+    /// Returns which slices an event is in.
+    pub(crate) fn mark(&self, at: usize, board: &mut Board) -> Mark {
+        mark(&self.slices, at, board)
+    }
+
     fn clear(&mut self) {
+        self.slices.clear();
         self.offsets.clear();
         self.ids.clear();
         match &mut self.body {
@@ -91,6 +104,8 @@ impl Part {
 pub struct Unreadable {
     /// Where it is.
     pub offset: Offset,
+    /// How long it is.
+    pub bytes: usize,
     /// What is wrong with it.
     pub reason: LabelError,
 }
@@ -106,6 +121,7 @@ pub struct Decoder {
     /// The full schema with every other column void.
     sparse: SchemaRef,
     id_column: usize,
+    slice_columns: Vec<usize>,
 }
 
 impl Decoder {
@@ -118,7 +134,12 @@ impl Decoder {
         let id_column = columns
             .index(contract.event.id, ColumnRole::Open)
             .unwrap_or_default();
-        let kept: Vec<usize> = needed(contract, &columns, id_column).into_iter().collect();
+        let slices = contract.monitors.slices.iter();
+        let slices = slices.filter_map(|field| columns.index(*field, ColumnRole::Open));
+        let slice_columns: Vec<usize> = slices.collect();
+        let mut needed = needed(contract, &columns, id_column);
+        needed.extend(&slice_columns);
+        let kept: Vec<usize> = needed.into_iter().collect();
         let full = columns.schema();
         let field = |(at, field): (usize, &Arc<Field>)| match kept.binary_search(&at) {
             Ok(_) => field.as_ref().clone(),
@@ -133,6 +154,7 @@ impl Decoder {
             kept,
             sparse: Arc::new(Schema::new(sparse)),
             id_column,
+            slice_columns,
         })
     }
 
@@ -174,6 +196,9 @@ impl Decoder {
         }
         part.offsets.extend_from_slice(offsets);
         ids(batch.column(self.id_column), &mut part.ids);
+        let slices = self.slice_columns.iter();
+        part.slices
+            .extend(slices.map(|column| batch.column(*column).clone()));
         if let Body::Events(times, rows) = &mut part.body {
             let column = batch.column(Columns::EVENT_TIME);
             times.extend_from_slice(column.as_primitive::<TimestampMicrosecondType>().values());
@@ -194,7 +219,8 @@ impl Decoder {
             let offset = record.offset();
             first = first.or(Some(offset));
             part.last = offset;
-            match LabelEvent::parse(&self.label, record.value().unwrap_or_default()) {
+            let value = record.value().unwrap_or_default();
+            match LabelEvent::parse(&self.label, value) {
                 Ok(label) => {
                     part.offsets.push(offset.0);
                     part.ids.push(EventId::of(label.event_id.as_bytes()));
@@ -205,7 +231,11 @@ impl Decoder {
                         });
                     }
                 }
-                Err(reason) => unreadable.push(Unreadable { offset, reason }),
+                Err(reason) => unreadable.push(Unreadable {
+                    offset,
+                    bytes: value.len(),
+                    reason,
+                }),
             }
         }
         part.first = first.unwrap_or(part.last.next());
@@ -223,6 +253,25 @@ impl Decoder {
         RecordBatch::try_new(self.sparse.clone(), columns)
             .map_err(|error| CleanError::Payload(error.to_string()))
     }
+}
+
+/// Returns which slices a row is in, of columns in the order of the contract's slices.
+pub fn mark(slices: &[ArrayRef], at: usize, board: &mut Board) -> Mark {
+    if slices.is_empty() {
+        return Mark::default();
+    }
+    let mut digits = [itoa::Buffer::new(); SLICES];
+    let mut digits = digits.iter_mut();
+    board.mark(|slice| {
+        let column = slices.get(slice).filter(|column| column.is_valid(at))?;
+        let digits = digits.next()?;
+        Some(match column.data_type() {
+            DataType::Int64 => digits.format(column.as_primitive::<Int64Type>().value(at)),
+            DataType::Boolean if column.as_boolean().value(at) => "true",
+            DataType::Boolean => "false",
+            _ => column.as_string::<i32>().value(at),
+        })
+    })
 }
 
 /// Returns the columns that join and features are made of.

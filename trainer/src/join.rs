@@ -1,20 +1,29 @@
 //! The join: rows wait for their labels, labels for their events, by event id.
 //!
 //! Events and labels go in, in the order in which they were taken; out come pairs to learn, each event at most
-//! once. The feature vector waits, not the event.
+//! once, unless the contract wants revised labels learned. The feature vector waits, not the event.
 //!
 //! Whether a label came too late is a matter of its own time and the event's. Nothing leaves by the clock: how far
 //! partitions are apart in stream time is an accident of reading, and in a catch-up such a rule would lose labels.
-//! What has waited longest leaves when its room is needed.
+//! What has waited longest leaves when its room is needed. If the contract says so, what waited long in the labels'
+//! own time is taken for no ([`ripening`]).
 
 mod index;
+mod pairs;
+mod ripening;
+mod settled;
 mod slots;
 
 use learn::features::{Layout, Row, Rows};
-use learn::learners::{Label, Opinions};
-use linfa::DatasetBase;
+use learn::learners::Opinions;
+use learn::metrics::Mark;
+use schemas::Partition;
 
 use self::index::{Index, Place, SLOT_MAX};
+pub use self::pairs::{KnownLabel, Pairs};
+use self::ripening::Ripening;
+pub use self::settled::Past;
+use self::settled::{Again, Settled};
 use self::slots::Slots;
 
 /// XXH3-128 of an event's id: it is on disk in every checkpoint, and never changes.
@@ -28,9 +37,6 @@ impl EventId {
     }
 }
 
-/// Settled events ahead of the one to be forgotten whose entries are fetched into the cache.
-const AHEAD: usize = 8;
-
 /// How much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -40,6 +46,10 @@ pub struct Limits {
     pub labels_max: usize,
     /// From an event to its label, in microseconds.
     pub wait_micros_max: i64,
+    /// Whether an event is learned again whose label comes with another value.
+    pub learns_revised: bool,
+    /// From an event without a label to when it is taken for no, in microseconds; `None` is never.
+    pub negative_after: Option<i64>,
 }
 
 /// What became of what was taken: counts since [`Join::take_tally`].
@@ -51,8 +61,12 @@ pub struct Tally {
     pub joined: u64,
     /// Labels that came before their event.
     pub early: u64,
-    /// Labels of events that had one.
+    /// Labels of events that had the same one.
     pub duplicate: u64,
+    /// Labels of events that had another one.
+    pub revised: u64,
+    /// Events without a label that were taken for no.
+    pub negative: u64,
     /// Pairs apart longer than is allowed.
     pub late: u64,
     /// Events whose room was needed before their label came.
@@ -63,69 +77,12 @@ pub struct Tally {
     pub learned: u64,
 }
 
-/// Rows with labels, in the order in which they are to be learned.
-#[derive(Debug)]
-pub struct Pairs {
-    /// Rows and labels.
-    pub dataset: DatasetBase<Rows, Vec<Label>>,
-    /// When each label became known, in microseconds.
-    pub known: Vec<i64>,
-    /// From each event to its label, in microseconds.
-    pub waited: Vec<i64>,
-}
-
-impl Pairs {
-    /// Makes an empty set.
-    pub fn new(layout: Layout) -> Pairs {
-        Pairs {
-            dataset: DatasetBase::new(Rows::new(layout), Vec::new()),
-            known: Vec::new(),
-            waited: Vec::new(),
-        }
-    }
-
-    /// Returns how many there are.
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    /// Says whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
-    }
-
-    /// Removes all pairs and keeps the memory.
-    pub fn clear(&mut self) {
-        self.dataset.records.clear();
-        self.dataset.targets.clear();
-        self.known.clear();
-        self.waited.clear();
-    }
-
-    fn push(
-        &mut self,
-        row: Row<'_>,
-        event_time: i64,
-        label: KnownLabel,
-        foreseen: Option<Opinions>,
-    ) {
-        self.dataset.records.push(row);
-        self.dataset.targets.push(Label {
-            foreseen,
-            ..Label::new(label.outcome)
-        });
-        self.known.push(label.time);
-        self.waited.push(label.time.saturating_sub(event_time));
-    }
-}
-
-/// A label, and when it became known.
+/// A label that says something else than the one that its event had.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct KnownLabel {
-    /// 1 for yes, 0 for no; or the number.
-    pub outcome: f64,
-    /// Microseconds since 1970.
-    pub time: i64,
+pub struct Revision {
+    slot: u32,
+    /// What was learned.
+    pub before: f64,
 }
 
 /// An event that has just begun to wait.
@@ -139,15 +96,16 @@ pub struct Join {
     index: Index,
     events: Slots,
     rows: Rows,
-    times: Vec<i64>,
+    /// Time and slices of each, side by side for the cache.
+    times: Vec<(i64, Mark)>,
     /// What the learner's experts said of each when it came.
     foreseen: Vec<Option<Opinions>>,
     early: Slots,
     labels: Vec<KnownLabel>,
     /// The last events that had their label, as many as may wait.
-    settled: Vec<EventId>,
-    /// Where the oldest of them is, once there are so many.
-    settled_first: usize,
+    settled: Settled,
+    /// Events without a label by time, if they are taken for no.
+    ripening: Option<Ripening>,
     tally: Tally,
 }
 
@@ -169,8 +127,8 @@ impl Join {
             foreseen: Vec::new(),
             early: Slots::new(limits.labels_max),
             labels: Vec::new(),
-            settled: Vec::new(),
-            settled_first: 0,
+            settled: Settled::new(limits.events_max, layout, limits.learns_revised),
+            ripening: limits.negative_after.map(Ripening::new),
             tally: Tally::default(),
         }
     }
@@ -187,22 +145,38 @@ impl Join {
         id: EventId,
         time: i64,
         row: Row<'_>,
+        mark: Mark,
         pairs: &mut Pairs,
     ) -> Option<Waiting> {
         self.tally.events += 1;
         match self.find(id) {
             Some(Place::Label(slot)) => {
                 let label = self.labels[slot as usize];
-                if self.in_time(time, label) {
-                    pairs.push(row, time, label, None);
+                let outcome = self.in_time(time, label);
+                if !outcome.is_nan() {
+                    pairs.push(row, time, mark, label, None);
                 }
-                self.settle(id, Place::Label(slot));
+                let foreseen = None;
+                let past = Past {
+                    time,
+                    row,
+                    foreseen,
+                };
+                let past = self.settled.keeps().then_some(past);
+                let (place, forgotten, next) = self.settled.add(id, outcome, past);
+                self.settle(
+                    id,
+                    Place::Label(slot),
+                    Place::Settled(place),
+                    forgotten,
+                    next,
+                );
                 self.early.remove(slot);
                 None
             }
             // A second event of this id, which got past the window of `ingest`.
             Some(Place::Event(_) | Place::Settled(_)) => None,
-            None => Some(self.wait(id, time, row)),
+            None => Some(self.wait(id, time, row, mark)),
         }
     }
 
@@ -211,24 +185,63 @@ impl Join {
         self.foreseen[event.0 as usize] = opinions;
     }
 
-    /// Takes a label: it meets the event that waits for it, or waits itself.
-    pub fn label(&mut self, id: EventId, label: KnownLabel, pairs: &mut Pairs) {
+    /// Takes a label: it meets the event that waits for it, or waits itself; or it revises what was learned.
+    pub fn label(&mut self, id: EventId, label: KnownLabel, pairs: &mut Pairs) -> Option<Revision> {
         match self.find(id) {
             Some(Place::Event(slot)) => {
                 self.tally.joined += 1;
-                let (row, time) = (slot as usize, self.times[slot as usize]);
-                if self.in_time(time, label) {
-                    pairs.push(self.rows.row(row), time, label, self.foreseen[row]);
-                }
-                self.settle(id, Place::Event(slot));
-                self.events.remove(slot);
+                self.meet(id, slot, label, pairs);
             }
-            Some(Place::Label(_) | Place::Settled(_)) => self.tally.duplicate += 1,
+            Some(Place::Settled(slot)) => {
+                let again = self.settled.again(slot, label, self.limits.wait_micros_max);
+                match again {
+                    Again::Same => self.tally.duplicate += 1,
+                    Again::Other => self.tally.revised += 1,
+                    Again::Late => self.tally.late += 1,
+                    Again::Revises(before) => {
+                        self.tally.revised += 1;
+                        self.tally.learned += 1;
+                        return Some(Revision { slot, before });
+                    }
+                }
+            }
+            Some(Place::Label(slot)) => self.early_again(slot, label),
             None => {
                 self.tally.early += 1;
                 self.wait_for_event(id, label);
             }
         }
+        None
+    }
+
+    /// Returns the event that a revision is of.
+    pub fn revised(&self, revision: Revision) -> Option<Past<'_>> {
+        self.settled.past(revision.slot)
+    }
+
+    /// Says that a label of this partition and time met, in time, an event that waited.
+    pub fn pass(&mut self, partition: Partition, time: i64) {
+        if let Some(ripening) = &mut self.ripening {
+            ripening.pass(partition, time);
+        }
+    }
+
+    /// Takes the next event for no that has waited so long for its label; says whether there was one.
+    pub fn ripen(&mut self, pairs: &mut Pairs) -> bool {
+        let ripe = self.ripening.as_mut().and_then(|ripening| {
+            let slot = ripening.ripe(&self.events)?;
+            Some((slot, ripening.after))
+        });
+        let Some((slot, after)) = ripe else {
+            return false;
+        };
+        let time = self.times[slot as usize].0.saturating_add(after);
+        let label = KnownLabel { outcome: 0.0, time };
+        self.tally.negative += 1;
+        self.meet(self.events.id(slot), slot, label, pairs);
+        // Nobody waited for a label that never came.
+        pairs.waited.pop();
+        true
     }
 
     /// Returns how many events wait.
@@ -247,10 +260,15 @@ impl Join {
     }
 
     /// Returns the events that wait, the oldest first.
-    pub fn waiting(&self) -> impl Iterator<Item = (EventId, i64, Row<'_>, Option<Opinions>)> {
+    pub fn waiting(&self) -> impl Iterator<Item = (EventId, Past<'_>, Mark)> {
         self.events.iter().map(|(id, slot)| {
-            let row = self.rows.row(slot);
-            (id, self.times[slot], row, self.foreseen[slot])
+            let (time, mark) = self.times[slot];
+            let past = Past {
+                time,
+                row: self.rows.row(slot),
+                foreseen: self.foreseen[slot],
+            };
+            (id, past, mark)
         })
     }
 
@@ -259,23 +277,22 @@ impl Join {
         self.early.iter().map(|(id, slot)| (id, self.labels[slot]))
     }
 
-    /// Returns the last events that had their label, the oldest first.
-    pub fn settled(&self) -> impl Iterator<Item = EventId> {
-        let (newer, older) = self.settled.split_at(self.settled_first);
-        older.iter().chain(newer).copied()
+    /// Returns the last events that had their label, the oldest first, with what was learned of each (no number if
+    /// nothing was) and, if revised labels are learned, what it takes.
+    pub fn settled(&self) -> impl Iterator<Item = (EventId, f64, Option<Past<'_>>)> {
+        self.settled.iter()
+    }
+
+    /// Returns how late it is for events without a label, by partition of the labels.
+    pub fn clocks(&self) -> impl Iterator<Item = (Partition, i64)> {
+        self.ripening.iter().flat_map(Ripening::clocks)
     }
 
     /// Lets an event wait that [`Join::waiting`] returned.
-    pub fn restore_event(
-        &mut self,
-        id: EventId,
-        time: i64,
-        row: Row<'_>,
-        foreseen: Option<Opinions>,
-    ) {
+    pub fn restore_event(&mut self, id: EventId, past: Past<'_>, mark: Mark) {
         if self.find(id).is_none() {
-            let waiting = self.wait(id, time, row);
-            self.foresee(waiting, foreseen);
+            let waiting = self.wait(id, past.time, past.row, mark);
+            self.foresee(waiting, past.foreseen);
         }
     }
 
@@ -287,24 +304,67 @@ impl Join {
     }
 
     /// Remembers an event that [`Join::settled`] returned.
-    pub fn restore_settled(&mut self, id: EventId) {
+    pub fn restore_settled(&mut self, id: EventId, outcome: f64, past: Option<Past<'_>>) {
         if self.find(id).is_none() {
-            let place = self.remember(id);
+            let (place, forgotten, _) = self.settled.add(id, outcome, past);
+            let place = Place::Settled(place);
+            if let Some(forgotten) = forgotten {
+                self.index.remove(forgotten, place);
+            }
             self.index.insert(id, place);
         }
     }
 
-    fn in_time(&mut self, event_time: i64, label: KnownLabel) -> bool {
-        let in_time = label.time.saturating_sub(event_time) <= self.limits.wait_micros_max;
-        if in_time {
+    /// Returns what is learned of a pair: no number if the label came too late.
+    fn in_time(&mut self, event_time: i64, label: KnownLabel) -> f64 {
+        if label.time.saturating_sub(event_time) <= self.limits.wait_micros_max {
             self.tally.learned += 1;
-        } else {
-            self.tally.late += 1;
+            return label.outcome;
         }
-        in_time
+        self.tally.late += 1;
+        f64::NAN
     }
 
-    fn wait(&mut self, id: EventId, time: i64, row: Row<'_>) -> Waiting {
+    /// Lets an event that waits have its label.
+    fn meet(&mut self, id: EventId, slot: u32, label: KnownLabel, pairs: &mut Pairs) {
+        let at = slot as usize;
+        let (time, mark) = self.times[at];
+        let outcome = self.in_time(time, label);
+        let (row, foreseen) = (self.rows.row(at), self.foreseen[at]);
+        if !outcome.is_nan() {
+            pairs.push(row, time, mark, label, foreseen);
+        }
+        let past = Past {
+            time,
+            row,
+            foreseen,
+        };
+        let past = self.settled.keeps().then_some(past);
+        let (place, forgotten, next) = self.settled.add(id, outcome, past);
+        self.settle(
+            id,
+            Place::Event(slot),
+            Place::Settled(place),
+            forgotten,
+            next,
+        );
+        self.events.remove(slot);
+    }
+
+    /// Takes a second label of an event that has not come.
+    fn early_again(&mut self, slot: u32, label: KnownLabel) {
+        let held = &mut self.labels[slot as usize];
+        if held.outcome == label.outcome {
+            self.tally.duplicate += 1;
+            return;
+        }
+        self.tally.revised += 1;
+        if self.limits.learns_revised {
+            *held = label;
+        }
+    }
+
+    fn wait(&mut self, id: EventId, time: i64, row: Row<'_>, mark: Mark) -> Waiting {
         let (slot, oldest) = self.events.insert(id);
         if let Some(oldest) = oldest {
             self.index.remove(oldest, Place::Event(slot));
@@ -312,14 +372,17 @@ impl Join {
         }
         if slot as usize == self.times.len() {
             self.rows.push(row);
-            self.times.push(time);
+            self.times.push((time, mark));
             self.foreseen.push(None);
         } else {
             self.rows.replace(slot as usize, row);
-            self.times[slot as usize] = time;
+            self.times[slot as usize] = (time, mark);
             self.foreseen[slot as usize] = None;
         }
         self.index.insert(id, Place::Event(slot));
+        if let Some(ripening) = &mut self.ripening {
+            ripening.wait(time, slot, &self.events);
+        }
         Waiting(slot)
     }
 
@@ -337,27 +400,22 @@ impl Join {
         self.index.insert(id, Place::Label(slot));
     }
 
-    /// Notes that an event has had its label.
-    fn settle(&mut self, id: EventId, waited: Place) {
-        let place = self.remember(id);
+    /// Notes that an event has had its label, and that the oldest that had is forgotten for it.
+    fn settle(
+        &mut self,
+        id: EventId,
+        waited: Place,
+        place: Place,
+        forgotten: Option<EventId>,
+        next: Option<EventId>,
+    ) {
+        if let Some(forgotten) = forgotten {
+            self.index.remove(forgotten, place);
+        }
+        if let Some(next) = next {
+            self.index.fetch(next);
+        }
         self.index.replace(id, waited, place);
-    }
-
-    /// Remembers a settled event in the place of the oldest.
-    fn remember(&mut self, id: EventId) -> Place {
-        if self.settled.len() < self.limits.events_max {
-            self.settled.push(id);
-            return Place::Settled(self.settled.len() as u32 - 1);
-        }
-        let at = self.settled_first;
-        self.settled_first = (at + 1) % self.settled.len();
-        let place = Place::Settled(at as u32);
-        self.index.remove(self.settled[at], place);
-        self.settled[at] = id;
-        if let Some(next) = self.settled.get(at + AHEAD) {
-            self.index.fetch(*next);
-        }
-        place
     }
 
     #[inline]
@@ -365,7 +423,7 @@ impl Join {
         self.index.find(id, |place| match place {
             Place::Event(slot) => self.events.id(slot) == id,
             Place::Label(slot) => self.early.id(slot) == id,
-            Place::Settled(slot) => self.settled[slot as usize] == id,
+            Place::Settled(slot) => self.settled.id(slot) == id,
         })
     }
 }

@@ -4,7 +4,8 @@
 //! <s>.clean p ──► columns ──► rows ──┐ wait [pending_max]
 //!                                    ├──► join ──► test, learn ──► version ──► <s>.model 0
 //! <s>.labels p ─► ids, outcomes ─────┘ wait [2^19]   [256]           │
-//!                                                        checkpoint ─┴──► object store
+//!                  │                                     checkpoint ─┴──► object store
+//!                  └ unreadable ─► letters ─► <s>.dead
 //! ```
 //!
 //! It learns from each labelled event once, after it has predicted it. What it takes, in which order, is its
@@ -13,7 +14,9 @@
 //! it makes the same versions, bit for bit, and then goes on. So a crash at any moment changes no version that was
 //! published, and offsets are durable only when a checkpoint has them.
 //!
-//! One trainer learns a stream. If two should ever write for a moment, the version that is first in the model topic
+//! One trainer learns a stream: the member of the group that has partition 0 of the model topic reads all clean events
+//! and labels; others stand by, and the group gives one of them that partition when it has not heard of the first for
+//! 2.5 seconds. A trainer that was only paused may write on for a moment: the version that is first in the model topic
 //! counts, and the other trainer notices before its next checkpoint and starts anew.
 //!
 //! It holds no keys, never writes to the lake, and never acts by the clock but for when it publishes and stores.
@@ -26,9 +29,12 @@ pub mod input;
 mod intake;
 pub mod join;
 pub mod journal;
+mod letters;
 mod publish;
+mod quality;
 mod replay;
 mod restore;
+mod revise;
 mod shelf;
 mod signals;
 mod stage;
@@ -43,6 +49,7 @@ use worker::{Context, Fault, Inputs, Kafka, Store};
 
 pub use config::{Args, EXAMPLES};
 pub use error::TrainerError;
+pub use letters::DeadEnds;
 pub use publish::{MODEL_PARTITION, Publisher};
 pub use replay::Replay;
 pub use shelf::Shelf;
@@ -51,6 +58,10 @@ pub use stage::Trainer;
 /// Learning can wait a little where scoring cannot: a twentieth of a second, or until a fetch is worth its trip, for
 /// a fraction of the wake-ups. What the operator sets comes later and counts.
 const PATIENT: [&str; 2] = ["fetch.wait.max.ms=50", "fetch.min.bytes=131072"];
+
+/// After this silence a trainer is gone, and one that stands by takes its place: with joining the group and loading a
+/// checkpoint it is at work within five seconds.
+const SESSION: Duration = Duration::from_millis(2500);
 
 /// How often a trainer that has nothing to learn says that it is alive.
 const IDLE_BEAT: Duration = Duration::from_secs(1);
@@ -85,7 +96,11 @@ async fn work(args: Args, context: Context) -> Result<(), Box<dyn Fault>> {
         .chain(args.worker.kafka);
     let patient = Kafka::connect(&args.worker.brokers, &properties.collect::<Vec<_>>())
         .map_err(|error| boxed(error.into()))?;
-    worker::run(stage, &patient, inputs, &context).await
+    let alone = patient
+        .all_or_nothing(&topics.model)
+        .with_session(SESSION)
+        .await;
+    worker::run(stage, &alone, inputs, &context).await
 }
 
 /// Returns the name of the consumer group.

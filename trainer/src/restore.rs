@@ -8,11 +8,12 @@ use schemas::{Contract, Offset};
 use tracing::{info, warn};
 use worker::{Batch, Broker, TopicPartition, Watermarks};
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Decoded};
 use crate::error::TrainerError;
 use crate::fit::Fitter;
 use crate::input::Decoder;
 use crate::journal::Chain;
+use crate::letters::{DeadEnds, Letters};
 use crate::publish::{MODEL_PARTITION, Publisher};
 use crate::replay::Replay;
 use crate::shelf::Shelf;
@@ -29,21 +30,30 @@ pub(crate) struct Restorer<'a, B> {
     pub(crate) shelf: &'a Shelf,
 }
 
+/// What a restart comes to.
+pub(crate) struct Restored<B: Broker> {
+    /// As it was when the last version was published.
+    pub(crate) fitter: Fitter,
+    /// Who publishes from there on.
+    pub(crate) publisher: Publisher<B>,
+    /// Who writes letters from there on.
+    pub(crate) letters: Letters<B>,
+}
+
 /// Where a restart begins.
 struct Begin {
     fitter: Fitter,
+    dead: DeadEnds,
     /// Name of the checkpoint, and where the model topic went on after it.
     checkpoint: Option<(String, Offset)>,
 }
 
 impl<B: Broker> Restorer<'_, B> {
-    /// Returns the fitter as it was when the last version was published, and who publishes from there on.
-    pub(crate) async fn restore(
-        &self,
-        decoder: &mut Decoder,
-    ) -> Result<(Fitter, Publisher<B>), TrainerError> {
+    /// Makes learning again as it was when the last version was published.
+    pub(crate) async fn restore(&self, decoder: &mut Decoder) -> Result<Restored<B>, TrainerError> {
         let Begin {
             mut fitter,
+            dead,
             checkpoint,
         } = self.begin(decoder).await?;
         let from = fitter.lineage();
@@ -70,7 +80,13 @@ impl<B: Broker> Restorer<'_, B> {
             publisher.announce(from, &name).await?;
         }
         info!(checkpoint = %from.version, version = %fitter.lineage().version, waiting = fitter.waiting(), "restored");
-        Ok((fitter, publisher))
+        let (contract, label) = (self.contract, self.label);
+        let letters = Letters::open(self.broker, contract, label, self.topics, &dead).await?;
+        Ok(Restored {
+            fitter,
+            publisher,
+            letters,
+        })
     }
 
     /// Replays the versions in messages of the model topic; says whether they announce the checkpoint.
@@ -124,9 +140,14 @@ impl<B: Broker> Restorer<'_, B> {
         for name in self.shelf.names().await? {
             let bytes = self.shelf.get(&name).await?;
             match checkpoint::decode(self.contract, self.label, decoder.layout(), &bytes) {
-                Ok((fitter, model)) => {
+                Ok(Decoded {
+                    fitter,
+                    model,
+                    dead,
+                }) => {
                     return Ok(Begin {
                         fitter,
+                        dead,
                         checkpoint: Some((name, model)),
                     });
                 }
@@ -137,6 +158,7 @@ impl<B: Broker> Restorer<'_, B> {
         }
         Ok(Begin {
             fitter: Fitter::new(self.contract, self.label, decoder.layout())?,
+            dead: DeadEnds::new(),
             checkpoint: None,
         })
     }

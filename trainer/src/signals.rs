@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use learn::metrics::Summary;
+use learn::metrics::Board;
 use opentelemetry::KeyValue;
 use schemas::ModelVersion;
 use telemetry::{Counter, Gauge, Histogram, Instruments, names};
@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::fit::Fitter;
 use crate::input::Unreadable;
 use crate::join::Tally;
+use crate::quality::{Quality, Slices};
 
 /// Boundaries of the time from an event to its label: from a second to a month.
 const WAIT_SECONDS: [f64; 12] = [
@@ -40,22 +41,12 @@ pub(crate) struct Signals {
     pending: Gauge<f64>,
     version: Gauge<f64>,
     model_labels: Gauge<f64>,
+    collisions: Gauge<f64>,
+    unseen: Gauge<f64>,
     quality: Quality,
+    slices: Slices,
     /// Set once the log says that there is too little room.
     crowded: OnceLock<()>,
-}
-
-/// The gauges of quality.
-struct Quality {
-    log_loss: Gauge<f64>,
-    base_log_loss: Gauge<f64>,
-    brier: Gauge<f64>,
-    auc: Gauge<f64>,
-    auc_error: Gauge<f64>,
-    calibration: Gauge<f64>,
-    accuracy: Gauge<f64>,
-    precision: Gauge<f64>,
-    recall: Gauge<f64>,
 }
 
 impl Signals {
@@ -70,7 +61,10 @@ impl Signals {
             pending: instruments.gauge(names::TRAINER_PENDING),
             version: instruments.gauge(names::MODEL_VERSION),
             model_labels: instruments.gauge(names::MODEL_LABELS),
+            collisions: instruments.gauge(names::MODEL_COLLISIONS),
+            unseen: instruments.gauge(names::MODEL_UNSEEN),
             quality: Quality::new(instruments),
+            slices: Slices::new(instruments),
             crowded: OnceLock::new(),
         }
     }
@@ -83,6 +77,8 @@ impl Signals {
             joined,
             early,
             duplicate,
+            revised,
+            negative,
             late,
             crowded_out,
             unknown,
@@ -98,6 +94,8 @@ impl Signals {
         of(&self.labels, "outcome", "joined", joined);
         of(&self.labels, "outcome", "early", early);
         of(&self.labels, "outcome", "duplicate", duplicate);
+        of(&self.labels, "outcome", "revised", revised);
+        of(&self.expired, "cause", "taken_for_no", negative);
         of(&self.expired, "cause", "late_label", late);
         of(&self.expired, "cause", "crowded_out", crowded_out);
         of(&self.expired, "cause", "unknown_event", unknown);
@@ -131,15 +129,29 @@ impl Signals {
     pub(crate) fn version(&self, fitter: &Fitter) {
         let metrics = fitter.metrics();
         self.version.record(fitter.lineage().version.0 as f64, &[]);
-        self.model_labels
-            .record(metrics.all_time().labels() as f64, &[]);
+        self.model_labels.record(fitter.labels() as f64, &[]);
+        if let Ok(learner) = fitter.learner() {
+            let fill = learner.fill();
+            self.collisions.record(fill.collision_rate, &[]);
+            self.unseen.record(fill.unseen_rate, &[]);
+        }
         let windows = [
             ("all", metrics.all_time().summary()),
             ("recent", metrics.last_labels().summary()),
         ];
         for (window, summary) in windows {
             if let Some(summary) = summary {
-                self.quality.record(window, &summary);
+                self.quality.probabilities(window, &summary);
+            }
+        }
+    }
+
+    /// Reports quality by window of stream time and by slice.
+    pub(crate) fn board(&self, board: &Board) {
+        for (place, figures) in board.figures() {
+            match place.slice {
+                None => self.quality.record(place.window, &figures),
+                Some(of) => self.slices.record(of, place.window, &figures),
             }
         }
     }
@@ -147,42 +159,5 @@ impl Signals {
     pub(crate) fn stored(&self, version: ModelVersion, bytes: usize, object: &str) {
         info!(%version, bytes, object, "stored a checkpoint");
         self.checkpoints.add(1, &[]);
-    }
-}
-
-impl Quality {
-    fn new(instruments: &Instruments) -> Quality {
-        Quality {
-            log_loss: instruments.gauge(names::QUALITY_LOG_LOSS),
-            base_log_loss: instruments.gauge(names::QUALITY_BASE_LOG_LOSS),
-            brier: instruments.gauge(names::QUALITY_BRIER),
-            auc: instruments.gauge(names::QUALITY_AUC),
-            auc_error: instruments.gauge(names::QUALITY_AUC_ERROR),
-            calibration: instruments.gauge(names::QUALITY_CALIBRATION),
-            accuracy: instruments.gauge(names::QUALITY_ACCURACY),
-            precision: instruments.gauge(names::QUALITY_PRECISION),
-            recall: instruments.gauge(names::QUALITY_RECALL),
-        }
-    }
-
-    fn record(&self, window: &'static str, summary: &Summary) {
-        let label = [KeyValue::new("window", window)];
-        let auc = summary.auc;
-        let figures = [
-            (&self.log_loss, Some(summary.log_loss)),
-            (&self.base_log_loss, Some(summary.base_log_loss)),
-            (&self.brier, Some(summary.brier)),
-            (&self.auc, auc.map(|auc| auc.area)),
-            (&self.auc_error, auc.map(|auc| auc.error_max)),
-            (&self.calibration, Some(summary.ece)),
-            (&self.accuracy, Some(summary.accuracy)),
-            (&self.precision, summary.precision),
-            (&self.recall, summary.recall),
-        ];
-        for (gauge, figure) in figures {
-            if let Some(figure) = figure {
-                gauge.record(figure, &label);
-            }
-        }
     }
 }

@@ -7,21 +7,22 @@ use std::time::{Duration, Instant, SystemTime};
 use schemas::contract::Label;
 use schemas::model::Input;
 use schemas::topics::Topics;
-use schemas::{Contract, Offset, Partition};
+use schemas::{Contract, Offset};
 use telemetry::{Traces, names};
 use worker::{Batch, Broker, Context, Stage, Start, Store, TopicPartition};
 
 use crate::checkpoint;
 use crate::config::{
-    CHECKPOINT_LABELS_MAX, CLEAN_IDLE, FLOW_LABELS_BELOW, HOLD_LABELS_FROM, UPDATE_INTERVAL,
-    UPDATE_LABELS_MAX, UPDATE_SEGMENTS_MAX,
+    BOARD_INTERVAL, CHECKPOINT_LABELS_MAX, CLEAN_IDLE, FLOW_LABELS_BELOW, HOLD_LABELS_FROM,
+    UPDATE_INTERVAL, UPDATE_LABELS_MAX, UPDATE_SEGMENTS_MAX,
 };
 use crate::error::TrainerError;
 use crate::fit::Fitter;
 use crate::input::{Decoder, Part};
 use crate::intake::clean_part;
+use crate::letters::Letters;
 use crate::publish::Publisher;
-use crate::restore::Restorer;
+use crate::restore::{Restored, Restorer};
 use crate::shelf::Shelf;
 use crate::signals::Signals;
 
@@ -34,7 +35,6 @@ pub struct Trainer<B: Broker> {
     contract: Arc<Contract>,
     label: Label,
     topics: Topics,
-    group: String,
     shelf: Shelf,
     checkpoint_interval: Duration,
     decoder: Decoder,
@@ -56,7 +56,9 @@ pub struct Trainer<B: Broker> {
 struct Live<B: Broker> {
     fitter: Fitter,
     publisher: Publisher<B>,
+    letters: Letters<B>,
     published_at: Instant,
+    board_at: Instant,
     stored_at: Instant,
     /// Labels learned when the last checkpoint was stored.
     stored_labels: u64,
@@ -78,13 +80,12 @@ impl<B: Broker> Trainer<B> {
     ) -> Result<Trainer<B>, TrainerError> {
         let contract = context.contract.clone();
         let topics = Topics::of(&contract.stream.name);
-        for topic in [&topics.clean, &topics.labels, &topics.model] {
+        for topic in [&topics.clean, &topics.labels, &topics.model, &topics.dead] {
             broker.topic(topic).await?;
         }
         let decoder = Decoder::new(&contract, label.clone())?;
         Ok(Trainer {
             broker,
-            group: crate::group(&contract),
             shelf: Shelf::new(store, &contract.stream.name),
             events: Part::events(decoder.layout()),
             labels: Part::labels(),
@@ -111,13 +112,20 @@ impl<B: Broker> Trainer<B> {
             topics: &self.topics,
             shelf: &self.shelf,
         };
-        let (fitter, publisher) = restorer.restore(&mut self.decoder).await?;
+        let Restored {
+            fitter,
+            publisher,
+            letters,
+        } = restorer.restore(&mut self.decoder).await?;
         self.signals.version(&fitter);
+        self.signals.board(fitter.board());
         Ok(Live {
             stored_labels: fitter.labels(),
             fitter,
             publisher,
+            letters,
             published_at: Instant::now(),
+            board_at: Instant::now(),
             stored_at: Instant::now(),
             changed: false,
         })
@@ -129,17 +137,6 @@ impl<B: Broker> Trainer<B> {
         } else {
             Input::Clean
         }
-    }
-
-    /// Makes sure that no other trainer is at work: whoever has the first partition of the labels is the one.
-    fn alone(&self) -> Result<(), TrainerError> {
-        let first: TopicPartition = (self.topics.labels.as_str(), Partition(0)).into();
-        if self.owned.is_empty() || self.owned.contains(&first) {
-            return Ok(());
-        }
-        Err(TrainerError::NotAlone {
-            group: self.group.clone(),
-        })
     }
 
     /// Holds labels back while so many wait for clean events that are still on their way.
@@ -175,6 +172,9 @@ impl<B: Broker> Trainer<B> {
         let started = SystemTime::now();
         let unreadable = self.decoder.labels(batch, &mut self.labels);
         self.signals.unreadable(batch.from(), &unreadable);
+        live.letters
+            .send(batch.from().partition, &unreadable)
+            .await?;
         live.take(&self.labels, batch.from(), &self.signals).await?;
         if self.traces.enabled() {
             let parents = batch
@@ -198,7 +198,9 @@ impl<B: Broker> Trainer<B> {
         }
         // From here to the announcement no version is sent: whoever reads it goes on with the next one.
         let model = live.publisher.settle().await?;
-        let bytes = checkpoint::encode(&live.fitter, model).map_err(TrainerError::Version)?;
+        let dead = live.letters.ends().await?;
+        let bytes =
+            checkpoint::encode(&live.fitter, model, &dead).map_err(TrainerError::Version)?;
         let (lineage, size) = (live.fitter.lineage(), bytes.len());
         let name = self.shelf.put(lineage, bytes).await?;
         live.publisher.announce(lineage, &name).await?;
@@ -250,6 +252,8 @@ impl<B: Broker> Live<B> {
     }
 
     async fn publish(&mut self, signals: &Signals) -> Result<(), TrainerError> {
+        // What a replay passes over has its letters.
+        self.letters.settle().await?;
         let update = self.fitter.advance().map_err(TrainerError::Version)?;
         self.publisher.update(&update).await?;
         self.published_at = Instant::now();
@@ -283,7 +287,6 @@ impl<B: Broker> Stage for Trainer<B> {
     }
 
     async fn handle(&mut self, batch: Batch) -> Result<(), TrainerError> {
-        self.alone()?;
         match self.input(batch.from()) {
             Input::Clean => {
                 self.clean_at = Some(Instant::now());
@@ -294,7 +297,6 @@ impl<B: Broker> Stage for Trainer<B> {
     }
 
     async fn tick(&mut self, now: Instant) -> Result<(), TrainerError> {
-        self.alone()?;
         self.balance(now);
         let Some(live) = &mut self.live else {
             return Ok(());
@@ -302,6 +304,10 @@ impl<B: Broker> Stage for Trainer<B> {
         let since = |then: Instant| now.saturating_duration_since(then);
         if 0 < live.fitter.learned() && UPDATE_INTERVAL <= since(live.published_at) {
             live.publish(&self.signals).await?;
+        }
+        if BOARD_INTERVAL <= since(live.board_at) {
+            live.board_at = now;
+            self.signals.board(live.fitter.board());
         }
         let labels = live.fitter.labels() - live.stored_labels;
         if self.checkpoint_interval <= since(live.stored_at) || CHECKPOINT_LABELS_MAX <= labels {

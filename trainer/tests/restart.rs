@@ -4,8 +4,10 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use schemas::dead::{About, DeadHeader, Reason};
 use schemas::model::{ModelMessage, Update};
 use schemas::{Offset, Partition};
 use support::{
@@ -71,6 +73,48 @@ async fn a_crash_after_any_message_changes_no_version() {
         let after = broker.updates();
         assert_eq!(after[..known.len()], versions[..known.len()]);
         check_whole(&after);
+    }
+}
+
+/// The labels that have a letter: partition and offset of each, in the order of the letters.
+fn letters(broker: &MemoryBroker) -> Vec<(i32, i64)> {
+    let mut found = Vec::new();
+    for partition in 0..support::PARTITIONS {
+        let dead = ("s.dead", Partition(partition)).into();
+        for batch in broker.batches(&dead, everything(), 1) {
+            let record = batch.records().next().unwrap();
+            let header = DeadHeader::from_headers(record.headers()).unwrap();
+            assert_eq!(
+                (header.about, header.reason),
+                (About::Label(1), Reason::Malformed)
+            );
+            assert_eq!(record.value(), Some(&b""[..]), "nobody knows what is in it");
+            found.push((header.source.partition.0, header.source.offset.0));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_label_that_cannot_be_read_has_one_letter_whatever_crashes() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = uncrashed(folder.path(), 7, 5).await;
+    let all = letters(&whole);
+    let distinct: BTreeSet<_> = all.iter().collect();
+    assert_eq!(all.len(), 2 * EVENTS as usize / 10);
+    assert_eq!(distinct.len(), all.len());
+    for (survived, kept) in [(0, 0), (0, 5), (0, 12), (12, 12), (20, 12)] {
+        let broker = whole.fork();
+        broker.truncate(&model(), survived);
+        if survived == 0 {
+            broker.truncate(&("s.dead", Partition(0)).into(), kept);
+        }
+        let place = tempfile::tempdir().unwrap();
+        copy_announced(&broker, folder.path(), place.path());
+        let mut run = Run::start(&broker, place.path()).await.unwrap();
+        run.take(&broker, 3).await.unwrap();
+        run.drain().await.unwrap();
+        assert_eq!(letters(&broker), all, "{survived} {kept}");
     }
 }
 
@@ -224,17 +268,4 @@ async fn a_tampered_log_is_noticed() {
     let stopped = Run::start(&broker, place.path()).await.err().unwrap();
     assert!(matches!(stopped, TrainerError::Replay { .. }), "{stopped}");
     assert_eq!(stopped.next(), Next::Stop);
-}
-
-#[tokio::test]
-async fn a_second_trainer_of_the_group_stops() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = uncrashed(folder.path(), 7, 5).await;
-    let mut run = Run::start(&broker, folder.path()).await.unwrap();
-    run.trainer.release(&[("s.labels", Partition(0)).into()]);
-    let stopped = run.trainer.tick(run.now).await.unwrap_err();
-    assert!(
-        matches!(stopped, TrainerError::NotAlone { .. }),
-        "{stopped}"
-    );
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::evaluate::{self, Evaluation, HEADINGS, Labels, Options};
+use crate::evaluate::{self, Evaluation, HEADINGS, Labels, Options, PLACE_HEADINGS};
 use crate::text;
 
 const EXAMPLES: &str = "\
@@ -119,20 +119,7 @@ fn summary(evaluation: &Evaluation) -> String {
         let name = [figures.name.clone()].into_iter();
         rows.push(name.chain(figures.cells()).collect());
     }
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..=HEADINGS.len()).map(width).collect();
-    for row in &rows {
-        for (at, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let _ = match at {
-                0 => write!(text, "{cell:<width$}"),
-                _ => write!(text, "  {cell:>width$}"),
-            };
-        }
-        text.push('\n');
-    }
+    align(&rows, 1, &mut text);
     let base = evaluation.learners.first();
     let base = base.and_then(|own| match (&own.quality, &own.errors, &own.classes) {
         (Some(quality), ..) => Some(("log loss", quality.base_log_loss, "the base rate")),
@@ -143,5 +130,34 @@ fn summary(evaluation: &Evaluation) -> String {
     if let Some((name, figure, what)) = base {
         let _ = writeln!(text, "always saying {what} so far: {name} {figure:.4}");
     }
+    let own = evaluation.learners.first();
+    let slices = own.iter().flat_map(|own| &own.places);
+    let slices = slices.filter(|placed| placed.slice.is_some() && placed.window == "all");
+    let mut rows: Vec<Vec<String>> = slices.map(|placed| placed.cells().to_vec()).collect();
+    if !rows.is_empty() {
+        rows.insert(0, PLACE_HEADINGS.map(str::to_owned).to_vec());
+        text.push('\n');
+        align(&rows, 2, &mut text);
+    }
     text
+}
+
+/// Writes rows below each other, the first columns to the left and all others to the right.
+fn align(rows: &[Vec<String>], left: usize, text: &mut String) {
+    use std::fmt::Write;
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
+    for row in rows {
+        for (at, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let gap = if at == 0 { "" } else { "  " };
+            let _ = match at < left {
+                true => write!(text, "{gap}{cell:<width$}"),
+                false => write!(text, "{gap}{cell:>width$}"),
+            };
+        }
+        text.push('\n');
+    }
 }

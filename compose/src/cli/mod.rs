@@ -2,6 +2,7 @@
 
 mod broker;
 mod check;
+mod compact;
 mod demo;
 mod evaluate;
 mod init;
@@ -51,6 +52,8 @@ Start here:
                                        every score once more from its receipt, compared bit for bit
   thalweg replay --contract stream.toml
                                        every model version once more from the log, compared bit for bit
+  thalweg compact --contract stream.toml --lake thalweg-data/lake
+                                       small files of the lake put together, expired ones deleted
 
 `thalweg COMMAND --help` shows options and examples of each.";
 
@@ -93,6 +96,8 @@ enum Command {
     Recompute(recompute::Args),
     /// Make model versions anew from the log and compare them bit for bit
     Replay(replay::Args),
+    /// Put small files of the lake together, and delete expired ones
+    Compact(compact::Args),
     /// Say what is wrong with a contract, or sum it up
     Check(check::Args),
     /// Make the topics and the key that workers need
@@ -135,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Recompute(args) => recompute::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Compact(args) => compact::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Prepare(args) => prepare::run(&args),
         Command::Broker(args) => broker::run(&args),

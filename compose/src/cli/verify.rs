@@ -1,14 +1,16 @@
 //! `thalweg verify`: proves from topics and lake that nothing was lost or doubled.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{EXIT_FAILED, KafkaArgs, Usage};
-use crate::verify::{Plan, Progress, Step, verify};
+use crate::verify::{Plan, Progress, Step, verify, watch};
 
 const EXAMPLES: &str = "\
 It reads all of raw, dead, clean, scores and model, the lake and its commits, and writes nothing. For each promise it
@@ -24,13 +26,17 @@ says what was looked at and the first offset that breaks it:
 Repeats that say the same, as workers write after a crash, are harmless. Pending is what is still to come; expired is
 what retention, or a change of contract, has left nothing to hold against. A live stream may be verified.
 
+With --every it audits again and again, whole, until it is told to stop, and serves what it finds as metrics:
+thalweg_audit_broken_promises must be 0. What was broken once stays so, also in the exit code.
+
 Exit code: 0 all promises hold, 1 one is broken or something cannot be read, 64 bad contract or options.
 
 Examples:
   thalweg verify --contract stream.toml --lake thalweg-data/lake
   thalweg verify --contract stream.toml --brokers kafka:9092 --lake /data/lake --checkpoints /data/checkpoints
   thalweg verify --contract stream.toml --no-lake --complete && echo all there
-  thalweg verify --contract stream.toml --no-lake --json | jq .promises.conservation.first";
+  thalweg verify --contract stream.toml --no-lake --json | jq .promises.conservation.first
+  thalweg verify --contract stream.toml --lake /data/lake --every 10m --http 0.0.0.0:9475";
 
 /// Options of `thalweg verify`.
 #[derive(clap::Args)]
@@ -62,10 +68,46 @@ pub(super) struct Args {
     /// Print one JSON object on stdout
     #[arg(long)]
     json: bool,
+
+    /// Audit again and again, with this rest between two audits
+    #[arg(
+        long,
+        env = "THALWEG_VERIFY_EVERY",
+        value_name = "DURATION",
+        conflicts_with = "json"
+    )]
+    every: Option<String>,
+
+    #[command(flatten)]
+    served: Served,
+}
+
+/// Where the continuous audit says what it finds.
+#[derive(Clone, Debug, clap::Args)]
+struct Served {
+    /// With --every: where /livez, /readyz and /metrics are served; port 0 takes a free one
+    #[arg(
+        long,
+        env = "THALWEG_HTTP",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:0"
+    )]
+    http: SocketAddr,
+
+    /// With --every: file that gets the address of the pages once they are served
+    #[arg(long, env = "THALWEG_HTTP_FILE", value_name = "FILE")]
+    http_file: Option<PathBuf>,
+
+    /// With --every: OTLP endpoint (gRPC) for metrics, traces and logs, such as http://127.0.0.1:4317
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp: Option<String>,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let plan = plan(args)?;
+    if let Some(every) = &args.every {
+        return again_and_again(args, plan, every);
+    }
     let bar = bar();
     let report = verify(
         &plan,
@@ -87,6 +129,33 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(EXIT_FAILED),
     })
+}
+
+/// Audits as a process among the workers: with pages, telemetry, and an end by signal.
+fn again_and_again(args: &Args, plan: Plan, every: &str) -> Result<ExitCode> {
+    let every = every_of(every)?;
+    let worker = worker::Args {
+        contract: args.contract.clone(),
+        brokers: args.kafka.brokers.clone(),
+        kafka: args.kafka.kafka.clone(),
+        http: args.served.http,
+        http_file: args.served.http_file.clone(),
+        otlp: args.served.otlp.clone(),
+    };
+    Ok(worker::process(
+        "thalweg-verify",
+        &worker,
+        |context| async move { watch(plan, every, &context).await },
+    ))
+}
+
+fn every_of(text: &str) -> Result<Duration> {
+    match schemas::parse_duration(text) {
+        Some(every) => Ok(every),
+        None => bail!(Usage(format!(
+            "--every {text}: write a duration such as 60s, 10m or 1h"
+        ))),
+    }
 }
 
 fn plan(args: &Args) -> Result<Plan> {
@@ -154,7 +223,20 @@ mod tests {
             checkpoints: None,
             complete: false,
             json: false,
+            every: None,
+            served: Served {
+                http: ([127, 0, 0, 1], 0).into(),
+                http_file: None,
+                otlp: None,
+            },
         }
+    }
+
+    #[test]
+    fn a_rest_between_audits_has_a_unit() {
+        assert_eq!(every_of("60s").unwrap(), Duration::from_secs(60));
+        let error = every_of("60").unwrap_err();
+        assert!(error.downcast_ref::<Usage>().is_some(), "{error}");
     }
 
     #[test]

@@ -264,7 +264,9 @@ impl Join {
             .collect();
         if message.topic() == self.topics.dead {
             return match DeadHeader::from_headers(headers.iter().copied()) {
-                Some(header) => observed.dead(&header),
+                Some(header) if header.is_event() => observed.dead(&header),
+                // A label that cannot be read: the trainer counts it.
+                Some(_) => {}
                 None => observed.unreadable += 1,
             };
         }
@@ -359,6 +361,7 @@ fn score(payload: &[u8]) -> Option<(i32, i64, f64)> {
 
 #[cfg(test)]
 mod tests {
+    use schemas::dead::About;
     use schemas::{Offset, Partition, SourceCoordinates, TopicId};
 
     use super::*;
@@ -385,6 +388,7 @@ mod tests {
             ..Observed::default()
         };
         let dead = |offset| DeadHeader {
+            about: About::Event,
             source: SourceCoordinates {
                 topic_id: TopicId([0; 16]),
                 partition: Partition(1),

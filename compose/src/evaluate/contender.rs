@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::Result;
 use learn::features::{Layout, Rows};
 use learn::learners::{CheckedParams, Label, Learner, Opinions, Params};
-use learn::metrics::{Errors, Quality};
+use learn::metrics::{Board, Classes, Errors, Mark, Quality, Told};
 use linfa::traits::FitWith;
 use linfa::{DatasetBase, ParamGuard};
 use schemas::contract::{self, Contract, LabelType, Loss};
+use trainer::input::mark;
 
 use super::input::{Chunk, Outcome};
-use super::{ClassSummary, Figures, Labels, Point};
+use super::{Figures, Labels, Placed, Point};
 
 /// Events that are learned in one go where labels come at once; how many makes no difference to what is learned.
 const MICRO_BATCH: usize = 256;
@@ -21,6 +22,7 @@ const MICRO_BATCH: usize = 256;
 /// A learner, what it said so far, and what it waits for.
 pub(super) struct Contender {
     name: String,
+    contract: contract::Learner,
     params: CheckedParams,
     /// Lent to a fit only.
     learner: Option<Learner>,
@@ -39,6 +41,7 @@ impl Contender {
         let params = Params::of(learner).check()?;
         Ok(Contender {
             name: name.to_owned(),
+            contract: learner.clone(),
             params,
             learner: Some(Learner::new(params, layout)),
             judge,
@@ -59,39 +62,31 @@ impl Contender {
     }
 
     fn at_once(&mut self, chunk: &Chunk) -> Result<()> {
-        if self.judge.kind == LabelType::Class {
-            return self.classes_at_once(chunk);
-        }
         let labelled = chunk.outcomes.iter().enumerate();
-        let labelled: Vec<(usize, f64)> = labelled
-            .filter_map(|(at, outcome)| Some((at, outcome.label?.0)))
+        let labelled: Vec<(usize, f64, i64)> = labelled
+            .filter_map(|(at, outcome)| {
+                let (value, known) = outcome.label?;
+                Some((at, value, known))
+            })
             .collect();
         for part in labelled.chunks(MICRO_BATCH) {
             let mut rows = Rows::with_capacity(chunk.rows.layout(), part.len());
             part.iter()
-                .for_each(|(at, _)| rows.push(chunk.rows.row(*at)));
-            let targets: Vec<Label> = part.iter().map(|(_, value)| Label::new(*value)).collect();
-            let dataset = DatasetBase::new(rows, targets);
+                .for_each(|(at, ..)| rows.push(chunk.rows.row(*at)));
+            let targets = part.iter();
+            let targets = targets.map(|(_, value, _)| weighed(&self.contract, *value));
+            let dataset = DatasetBase::new(rows, targets.collect());
             let learner = self.params.fit_with(self.learner.take(), &dataset)?;
-            for (predicted, (_, value)) in learner.tested().iter().zip(part) {
-                self.judge.observe(*predicted, *value);
+            for (place, (at, value, known)) in part.iter().enumerate() {
+                let predicted = learner.tested()[place];
+                let told = match learner.likeliest().get(place) {
+                    Some(likeliest) => Told::Class(predicted, *likeliest),
+                    None => Told::Value(predicted),
+                };
+                let mark = mark(&chunk.slices, *at, &mut self.judge.board);
+                self.judge.observe(told, *value, *known, mark);
             }
             self.learner = Some(learner);
-        }
-        Ok(())
-    }
-
-    /// Takes the next events one by one, since a micro-batch tells of one class only what it was given.
-    fn classes_at_once(&mut self, chunk: &Chunk) -> Result<()> {
-        let Some(learner) = &mut self.learner else {
-            return Ok(());
-        };
-        for (row, outcome) in chunk.rows.iter().zip(&chunk.outcomes) {
-            if let Some((value, _)) = outcome.label {
-                self.judge
-                    .observe_class(&learner.predict_classes(row), value);
-                learner.learn(row, Label::new(value))?;
-            }
         }
         Ok(())
     }
@@ -100,22 +95,22 @@ impl Contender {
         let Some(learner) = &mut self.learner else {
             return Ok(());
         };
-        for (row, outcome) in chunk.rows.iter().zip(&chunk.outcomes) {
+        for (at, (row, outcome)) in chunk.rows.iter().zip(&chunk.outcomes).enumerate() {
             let Outcome { time, label } = *outcome;
             while let Some(slot) = self.waiting.due(time) {
                 let label = Label {
                     foreseen: self.waiting.foreseen[slot],
-                    ..Label::new(self.waiting.values[slot])
+                    ..weighed(&self.contract, self.waiting.values[slot])
                 };
                 learner.learn(self.waiting.rows.row(slot), label)?;
             }
             if let Some((value, known)) = label {
-                match self.judge.kind {
-                    LabelType::Class => self
-                        .judge
-                        .observe_class(&learner.predict_classes(row), value),
-                    _ => self.judge.observe(learner.predict_row(row), value),
-                }
+                let told = match self.judge.kind {
+                    LabelType::Class => told_class(&learner.predict_classes(row), value),
+                    _ => Told::Value(learner.predict_row(row)),
+                };
+                let mark = mark(&chunk.slices, at, &mut self.judge.board);
+                self.judge.observe(told, value, known, mark);
                 self.waiting.add(row, value, known, learner.foresee(row));
             }
         }
@@ -140,7 +135,36 @@ impl Contender {
             },
             model_bytes: self.learner.as_ref().map_or(0, Learner::bytes),
             curve: self.judge.curve.clone(),
+            places: places(&self.judge.board),
         }
+    }
+}
+
+/// Returns the probability of the class that came, and whether it was the likeliest.
+fn told_class(probabilities: &[f64], value: f64) -> Told {
+    let told = probabilities.get(value as usize).copied().unwrap_or(0.0);
+    Told::Class(told, probabilities.iter().all(|other| *other <= told))
+}
+
+/// Returns the figures of all windows but the whole, and of all slices.
+fn places(board: &Board) -> Vec<Placed> {
+    let figures = board.figures();
+    let part = figures.filter(|(place, _)| place.slice.is_some() || place.window != "all");
+    part.map(|(place, figures)| Placed {
+        slice: place
+            .slice
+            .map(|(field, value)| (field.to_owned(), value.to_owned())),
+        window: place.window,
+        figures,
+    })
+    .collect()
+}
+
+/// Makes a label that counts as much as the contract says.
+fn weighed(learner: &contract::Learner, value: f64) -> Label {
+    Label {
+        weight: learner.weight(value),
+        ..Label::new(value)
     }
 }
 
@@ -208,6 +232,7 @@ impl Waiting {
 #[derive(Clone)]
 pub(super) struct Judge {
     kind: LabelType,
+    board: Board,
     all: Sums,
     /// Since the last point of the curve.
     window: Sums,
@@ -224,7 +249,7 @@ pub(super) struct Judge {
 struct Sums {
     quality: Quality,
     errors: Errors,
-    classes: ClassSums,
+    classes: Classes,
 }
 
 impl Judge {
@@ -237,10 +262,11 @@ impl Judge {
         let sums = Sums {
             quality: Quality::new(contract.decision.threshold),
             errors: Errors::new(quantile),
-            classes: ClassSums::default(),
+            classes: Classes::default(),
         };
         Judge {
             kind: label.kind,
+            board: Board::new(contract, label),
             classes_seen: vec![0; label.classes.len()],
             all: sums.clone(),
             window: sums.clone(),
@@ -251,35 +277,34 @@ impl Judge {
         }
     }
 
-    fn observe(&mut self, predicted: f64, value: f64) {
+    fn observe(&mut self, told: Told, value: f64, known: i64, mark: Mark) {
+        self.board.observe(told, value, known, mark);
         let (sum, count) = self.seen;
-        let is_number = self.kind == LabelType::Number;
-        let base = match (is_number, count) {
-            (false, _) => (sum + 0.5) / (count as f64 + 1.0),
-            (true, 0) => 0.0,
-            (true, _) => sum / count as f64,
-        };
-        for sums in [&mut self.all, &mut self.window] {
-            if is_number {
-                sums.errors.observe(predicted, value, base);
-            } else {
-                sums.quality.observe(predicted, value == 1.0, base);
+        match (self.kind, told) {
+            (LabelType::Bool, Told::Value(predicted)) => {
+                let base = (sum + 0.5) / (count as f64 + 1.0);
+                for sums in [&mut self.all, &mut self.window] {
+                    sums.quality.observe(predicted, value == 1.0, base);
+                }
             }
-        }
-        self.count(value);
-    }
-
-    /// Takes the probabilities of all classes, and the index of the one that came.
-    fn observe_class(&mut self, probabilities: &[f64], value: f64) {
-        let class = value as usize;
-        let (classes, count) = (self.classes_seen.len() as f64, self.seen.1 as f64);
-        let Some(seen) = self.classes_seen.get_mut(class) else {
-            return;
-        };
-        let base = (*seen as f64 + 1.0) / (count + classes);
-        *seen += 1;
-        for sums in [&mut self.all, &mut self.window] {
-            sums.classes.observe(probabilities, class, base);
+            (LabelType::Number, Told::Value(predicted)) => {
+                let base = if count == 0 { 0.0 } else { sum / count as f64 };
+                for sums in [&mut self.all, &mut self.window] {
+                    sums.errors.observe(predicted, value, base);
+                }
+            }
+            (LabelType::Class, Told::Class(predicted, likeliest)) => {
+                let classes = self.classes_seen.len() as f64;
+                let Some(seen) = self.classes_seen.get_mut(value as usize) else {
+                    return;
+                };
+                let base = (*seen as f64 + 1.0) / (count as f64 + classes);
+                *seen += 1;
+                for sums in [&mut self.all, &mut self.window] {
+                    sums.classes.observe(predicted, likeliest, base);
+                }
+            }
+            _ => return,
         }
         self.count(value);
     }
@@ -310,35 +335,6 @@ impl Judge {
             base: figures.1,
         });
         self.window = self.fresh.clone();
-    }
-}
-
-/// Sums over predicted classes.
-#[derive(Clone, Default)]
-struct ClassSums {
-    labels: u64,
-    losses: f64,
-    base_losses: f64,
-    right: u64,
-}
-
-impl ClassSums {
-    fn observe(&mut self, probabilities: &[f64], class: usize, base: f64) {
-        let told = probabilities.get(class).copied().unwrap_or(0.0);
-        let likeliest = probabilities.iter().copied().fold(0.0, f64::max);
-        self.labels += 1;
-        self.losses -= told.max(f64::MIN_POSITIVE).ln();
-        self.base_losses -= base.ln();
-        self.right += u64::from(told == likeliest);
-    }
-
-    fn summary(&self) -> Option<ClassSummary> {
-        let labels = self.labels as f64;
-        (0 < self.labels).then(|| ClassSummary {
-            log_loss: self.losses / labels,
-            base_log_loss: self.base_losses / labels,
-            accuracy: self.right as f64 / labels,
-        })
     }
 }
 

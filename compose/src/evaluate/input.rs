@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use arrow_array::ArrayRef;
 use ingest::clean::{Cleaner, Memory};
 use ingest::columns::{self, ColumnWriter};
 use ingest::parse::RawEvent;
 use learn::features::{FeatureSpace, Layout, Rows};
 use schemas::contract::Label;
-use schemas::{Contract, Offset, Partition, TopicId};
+use schemas::{ColumnRole, Columns, Contract, Offset, Partition, TopicId};
 use seal::{Sealer, StreamId, StreamKeys};
 
 use crate::produce;
@@ -30,6 +31,8 @@ pub(super) struct Chunk {
     pub rows: Rows,
     /// What became of each.
     pub outcomes: Vec<Outcome>,
+    /// Columns of the contract's slices.
+    pub slices: Vec<ArrayRef>,
 }
 
 /// What the file had.
@@ -54,6 +57,7 @@ pub(super) struct Input {
     columns: ColumnWriter,
     sealer: Sealer,
     space: FeatureSpace,
+    slice_columns: Vec<usize>,
     events_max: u64,
     pub counts: Counts,
 }
@@ -77,6 +81,12 @@ impl Input {
             columns: ColumnWriter::new(contract, &keys),
             sealer: columns::sealer(contract, keys)?,
             space: FeatureSpace::new(contract)?,
+            slice_columns: {
+                let columns = Columns::of(contract);
+                let slices = contract.monitors.slices.iter();
+                let open = |field: &usize| columns.index(*field, ColumnRole::Open);
+                slices.filter_map(open).collect()
+            },
             events_max,
             counts: Counts::default(),
         })
@@ -130,9 +140,11 @@ impl Input {
         self.counts.clean += outcomes.len() as u64;
         let unlabelled = outcomes.iter().filter(|outcome| outcome.label.is_none());
         self.counts.unlabelled += unlabelled.count() as u64;
+        let (rows, slices) = self.encode()?;
         Ok(Some(Chunk {
-            rows: self.encode()?,
+            rows,
             outcomes,
+            slices,
         }))
     }
 
@@ -154,8 +166,8 @@ impl Input {
         Ok(Outcome { time, label })
     }
 
-    /// Makes rows of the events that were gathered.
-    fn encode(&mut self) -> Result<Rows> {
+    /// Makes rows of the events that were gathered; returns them and the columns of the slices.
+    fn encode(&mut self) -> Result<(Rows, Vec<ArrayRef>)> {
         let mut slots = Vec::new();
         self.sealer.resolve(self.columns.subjects(), &mut slots)?;
         let batch = self
@@ -163,6 +175,8 @@ impl Input {
             .finish(&self.sealer, &slots, TopicId([0; 16]), Partition(0))?;
         let mut rows = Rows::with_capacity(self.space.layout(), batch.num_rows());
         self.space.encode(&batch, &mut rows)?;
-        Ok(rows)
+        let slices = self.slice_columns.iter();
+        let slices = slices.map(|column| batch.column(*column).clone());
+        Ok((rows, slices.collect()))
     }
 }

@@ -9,6 +9,7 @@
 //! It is the path of live events: the same cleaning, the same features, the same learner. Nothing is written.
 
 mod contender;
+mod figures;
 mod input;
 mod page;
 
@@ -17,18 +18,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use learn::learners::Params;
-use learn::metrics::{ErrorSummary, Summary};
+use learn::metrics::{self, ClassSummary, ErrorSummary, Summary};
 use linfa::ParamGuard;
 use schemas::Contract;
 use schemas::contract::{Crosses, Learner, Update};
 use serde_json::Value;
 
 use self::contender::{Contender, Judge};
+pub use self::figures::{HEADINGS, PLACE_HEADINGS};
 pub use self::input::Counts;
 use self::input::Input;
 pub use self::page::html;
 use crate::produce::{Layout, Source};
-use crate::text;
 
 /// Points of a curve, about.
 const POINTS: u64 = 60;
@@ -58,17 +59,6 @@ pub struct Options {
     pub events_max: u64,
 }
 
-/// How good predictions of one of several classes were.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ClassSummary {
-    /// Mean log loss, in nats.
-    pub log_loss: f64,
-    /// The same of always saying how often each class came so far.
-    pub base_log_loss: f64,
-    /// Share of events whose likeliest class came.
-    pub accuracy: f64,
-}
-
 /// How good a stretch of predictions was.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
@@ -78,6 +68,17 @@ pub struct Point {
     pub loss: f64,
     /// The same without a model: always the base rate so far, or the mean.
     pub base: f64,
+}
+
+/// How good predictions of a part of the examples were.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// Field and value of the slice; `None` is all examples.
+    pub slice: Option<(String, String)>,
+    /// The window of stream time: the last full one of five minutes, an hour or a day, or all time.
+    pub window: &'static str,
+    /// The figures.
+    pub figures: metrics::Figures,
 }
 
 /// What one learner came to.
@@ -101,6 +102,8 @@ pub struct Figures {
     pub model_bytes: usize,
     /// How good it was over time.
     pub curve: Vec<Point>,
+    /// How good it was in parts.
+    pub places: Vec<Placed>,
 }
 
 /// What an evaluation came to.
@@ -209,76 +212,6 @@ fn name(update: Update) -> &'static str {
         Update::Normalised => "normalised",
         Update::Coin => "coin",
         Update::Blend => "blend",
-    }
-}
-
-/// What [`Figures::cells`] are called.
-pub const HEADINGS: [&str; 7] = [
-    "examples",
-    "log loss",
-    "AUC",
-    "RMSE",
-    "MAE",
-    "examples per CPU second",
-    "model",
-];
-
-impl Figures {
-    /// Returns the figures as people read them, in the order of [`HEADINGS`].
-    pub fn cells(&self) -> [String; 7] {
-        let figure =
-            |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.4}"));
-        let (quality, errors) = (self.quality.as_ref(), self.errors.as_ref());
-        let auc = quality.and_then(|quality| quality.auc.as_ref());
-        let loss = quality.map(|quality| quality.log_loss);
-        let of_classes = self.classes.map(|classes| classes.log_loss);
-        [
-            text::count(self.examples),
-            figure(loss.or(of_classes)),
-            figure(auc.map(|auc| auc.area)),
-            figure(errors.map(|errors| errors.rmse)),
-            figure(errors.map(|errors| errors.mae)),
-            text::count(self.examples_per_cpu_second as u64),
-            text::bytes(self.model_bytes as u64),
-        ]
-    }
-
-    /// Returns the figures for programs; those that do not fit the label are left out.
-    pub fn json(&self) -> serde_json::Map<String, Value> {
-        let mut json = serde_json::Map::new();
-        let mut put = |name: &str, value: Value| json.insert(name.to_owned(), value);
-        put("learner", self.name.as_str().into());
-        put("examples", self.examples.into());
-        if let Some(quality) = &self.quality {
-            put("log_loss", quality.log_loss.into());
-            put("base_log_loss", quality.base_log_loss.into());
-            put("auc", quality.auc.map(|auc| auc.area).into());
-            put("auc_error_max", quality.auc.map(|auc| auc.error_max).into());
-            put("brier", quality.brier.into());
-            put("ece", quality.ece.into());
-            put("accuracy", quality.accuracy.into());
-            put("precision", quality.precision.into());
-            put("recall", quality.recall.into());
-        }
-        if let Some(errors) = &self.errors {
-            put("rmse", errors.rmse.into());
-            put("base_rmse", errors.base_rmse.into());
-            put("mae", errors.mae.into());
-            put("bias", errors.bias.into());
-            put("quantile_loss", errors.quantile_loss.into());
-        }
-        if let Some(classes) = &self.classes {
-            put("log_loss", classes.log_loss.into());
-            put("base_log_loss", classes.base_log_loss.into());
-            put("accuracy", classes.accuracy.into());
-        }
-        put("cpu_seconds", self.cpu_seconds.into());
-        put(
-            "examples_per_cpu_second",
-            self.examples_per_cpu_second.into(),
-        );
-        put("model_bytes", self.model_bytes.into());
-        json
     }
 }
 

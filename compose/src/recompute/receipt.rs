@@ -50,10 +50,11 @@ pub struct Receipt {
     pub score: f64,
     /// The decision.
     pub decision: bool,
+    class: Option<u32>,
     reasons: Box<[(u32, f64)]>,
 }
 
-/// Names of features, each kept once.
+/// Names of features and classes, each kept once.
 #[derive(Debug, Default)]
 struct Names {
     numbers: HashMap<String, u32>,
@@ -101,6 +102,11 @@ impl Receipts {
         &self.list
     }
 
+    /// Returns the class that a receipt names.
+    pub fn class(&self, receipt: &Receipt) -> Option<&str> {
+        Some(&self.names.names[receipt.class? as usize])
+    }
+
     /// Returns the reasons of a receipt.
     pub fn reasons(&self, receipt: &Receipt) -> Vec<ScoreReason> {
         let reason = |(name, log_odds): &(u32, f64)| ScoreReason {
@@ -135,6 +141,7 @@ impl Receipts {
         }
         let reasons = score.reasons.into_iter();
         let names = &mut self.names;
+        let class = score.class.map(|class| names.number(class));
         let reasons = reasons.map(|reason| (names.number(reason.feature), reason.log_odds));
         self.list.push(Receipt {
             place,
@@ -144,6 +151,7 @@ impl Receipts {
             model: score.model,
             score: score.score,
             decision: score.decision,
+            class,
             reasons: reasons.collect(),
         });
         Ok(())
@@ -172,7 +180,7 @@ pub(super) mod tests {
         let row = ScoreRow {
             id,
             score,
-            class: None,
+            class: Some("late"),
             event_time: EventTime(1_357_035_300_000_000),
             source_offset: Offset(offset),
             reasons: &[(["carrier", "hour"], -0.1), (["origin", ""], 1e-9)],
@@ -194,6 +202,7 @@ pub(super) mod tests {
         assert_eq!(receipt.score.to_bits(), score.to_bits());
         assert_eq!(receipt.event_time, Some(EventTime(1_357_035_300_000_000)));
         assert_eq!(receipt.source.offset, Offset(7));
+        assert_eq!(receipts.class(receipt), Some("late"));
         let reasons = receipts.reasons(receipt);
         assert_eq!(reasons[0], ScoreReason::new(["carrier", "hour"], -0.1));
         assert_eq!(reasons[1], ScoreReason::new(["origin", ""], 1e-9));

@@ -64,6 +64,14 @@ pub enum Why {
         /// What comes out.
         found: f64,
     },
+    /// The class is another.
+    #[error("it says class {}, and {} comes out", named(receipt), named(found))]
+    OtherClass {
+        /// What it says.
+        receipt: Option<String>,
+        /// What comes out.
+        found: Option<String>,
+    },
     /// The decision is another.
     #[error("it decides {receipt}, and {} comes out", !receipt)]
     OtherDecision {
@@ -78,6 +86,12 @@ pub enum Why {
         /// What comes out.
         found: Vec<ScoreReason>,
     },
+}
+
+fn named(class: &Option<String>) -> String {
+    class
+        .as_ref()
+        .map_or("none".to_owned(), |class| format!("`{class}`"))
 }
 
 fn list(reasons: &[ScoreReason]) -> String {
@@ -100,6 +114,7 @@ impl Why {
             Why::UnknownVersion(_) => "unknown_version",
             Why::OtherDigest { .. } => "other_digest",
             Why::OtherScore { .. } => "other_score",
+            Why::OtherClass { .. } => "other_class",
             Why::OtherDecision { .. } => "other_decision",
             Why::OtherReasons { .. } => "other_reasons",
         }
@@ -111,18 +126,31 @@ impl Why {
 pub struct Anew {
     /// The score.
     pub score: f64,
+    /// The likeliest class, if labels are classes.
+    pub class: Option<String>,
     /// The decision.
     pub decision: bool,
     /// The reasons, strongest first.
     pub reasons: Vec<ScoreReason>,
 }
 
-/// Compares a receipt with what comes out, bit for bit; says the first thing that differs.
-pub fn compare(receipt: &Receipt, reasons: Vec<ScoreReason>, anew: Anew) -> Option<Why> {
+/// Compares a receipt, its class and its reasons with what comes out, bit for bit; says the first thing that differs.
+pub fn compare(
+    receipt: &Receipt,
+    class: Option<&str>,
+    reasons: Vec<ScoreReason>,
+    anew: Anew,
+) -> Option<Why> {
     if receipt.score.to_bits() != anew.score.to_bits() {
         return Some(Why::OtherScore {
             receipt: receipt.score,
             found: anew.score,
+        });
+    }
+    if class != anew.class.as_deref() {
+        return Some(Why::OtherClass {
+            receipt: class.map(str::to_owned),
+            found: anew.class,
         });
     }
     if receipt.decision != anew.decision {
@@ -236,11 +264,13 @@ mod tests {
         let receipt = &receipts.list()[0];
         let mut anew = Anew {
             score: 0.75,
+            class: Some("late".to_owned()),
             decision: true,
             reasons: receipts.reasons(receipt),
         };
         change(&mut anew);
-        let why = compare(receipt, receipts.reasons(receipt), anew);
+        let class = receipts.class(receipt);
+        let why = compare(receipt, class, receipts.reasons(receipt), anew);
         assert_eq!(why.as_ref().map(Why::kind), expected);
     }
 
@@ -249,6 +279,7 @@ mod tests {
         check(|_| {}, None);
         let up = |number: f64| f64::from_bits(number.to_bits() + 1);
         check(|anew| anew.score = up(anew.score), Some("other_score"));
+        check(|anew| anew.class = None, Some("other_class"));
         check(|anew| anew.decision = false, Some("other_decision"));
         let reasons = Some("other_reasons");
         check(

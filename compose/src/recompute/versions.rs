@@ -156,10 +156,12 @@ impl<'a> Walk<'a> {
             let why = if receipt.model.digest == lineage.digest {
                 let anew = Anew {
                     score: scored.probability,
+                    class: self.scorer.class(scored).map(str::to_owned),
                     decision: self.scorer.threshold() <= scored.probability,
                     reasons: self.scorer.reasons(scored),
                 };
-                compare(receipt, self.receipts.reasons(receipt), anew)
+                let reasons = self.receipts.reasons(receipt);
+                compare(receipt, self.receipts.class(receipt), reasons, anew)
             } else {
                 Some(Why::OtherDigest {
                     version: lineage.version,

@@ -8,8 +8,9 @@ use schemas::contract::Label;
 use schemas::model::Input;
 use schemas::topics::Topics;
 use schemas::{Contract, ModelVersion, Offset, Partition};
+use trainer::checkpoint::{self, Decoded};
 use trainer::fit::{Fitter, Positions};
-use trainer::{MODEL_PARTITION, Shelf, checkpoint};
+use trainer::{MODEL_PARTITION, Shelf};
 use worker::{Broker, Store, TopicPartition, Watermarks};
 
 /// What the log still has.
@@ -63,7 +64,7 @@ impl<B: Broker> Starter<'_, B> {
             for name in names.iter().rev() {
                 let bytes = shelf.get(name).await?;
                 let decoded = checkpoint::decode(self.contract, self.label, layout, &bytes);
-                let Ok((fitter, model)) = decoded else {
+                let Ok(Decoded { fitter, model, .. }) = decoded else {
                     continue;
                 };
                 let early = wanted.is_none_or(|wanted| fitter.lineage().version < wanted);

@@ -134,22 +134,28 @@ impl Reader {
     }
 }
 
-/// Shows a dead letter: why, and where its record is; its bytes are sealed.
+/// Shows a dead letter: why, and where its record is; an event's bytes are sealed, a label's are not in it.
 fn dead_letter<'a>(
     headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
     bytes: usize,
 ) -> Value {
     match dead::DeadHeader::from_headers(headers) {
-        Some(header) => json!({
-            "reason": header.reason.name(),
-            "field": header.field,
-            "source": {
-                "topic_id": header.source.topic_id.to_string(),
-                "partition": header.source.partition.0,
-                "offset": header.source.offset.0,
-            },
-            "sealed": bytes,
-        }),
+        Some(header) => {
+            let mut shown = json!({
+                "reason": header.reason.name(),
+                "field": header.field,
+                "source": {
+                    "topic_id": header.source.topic_id.to_string(),
+                    "partition": header.source.partition.0,
+                    "offset": header.source.offset.0,
+                },
+            });
+            match header.about {
+                dead::About::Event => shown["sealed"] = bytes.into(),
+                dead::About::Label(bytes) => shown["label_bytes"] = bytes.into(),
+            }
+            shown
+        }
         None => json!({ "unreadable": "not a dead letter of this version", "bytes": bytes }),
     }
 }
@@ -213,6 +219,15 @@ mod tests {
         assert_eq!(
             (&shown["source"]["offset"], &shown["sealed"]),
             (&json!(77), &json!(12))
+        );
+        let mut label = headers.to_vec();
+        label[0] = (dead::header::WIRE, b"2");
+        label.push((dead::header::SOURCE_BYTES, b"40"));
+        let lines = reader().values(&label, b"", 0).unwrap();
+        let shown: Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(
+            (&shown["label_bytes"], &shown["sealed"]),
+            (&json!(40), &Value::Null)
         );
     }
 

@@ -81,14 +81,15 @@ impl Chain {
         let next = ModelVersion(self.first.0.saturating_add(self.digests.len() as u64));
         if version < next {
             self.again(version, digest);
+        } else if self.forks.contains(&parent) {
+            // Also where the replaced trainer came further than the other one has come yet.
+            self.fork(digest);
         } else if next < version {
             let what = format!("version {version} comes where {next} should");
             self.breaks(offset, what);
             (self.first, self.digests) = (version, vec![digest]);
         } else if parent == last {
             self.digests.push(digest);
-        } else if self.forks.contains(&parent) {
-            self.fork(digest);
         } else {
             let what = format!("version {version} continues {parent}, the one before it is {last}");
             self.breaks(offset, what);
@@ -249,6 +250,11 @@ mod tests {
         let after_other = update(3, other.digest(), 4);
         let say = |update: &Update| update.to_messages().remove(0);
         check(&[&one, &two, &one, &other, &after_other].map(say), None, 3);
+        let far_ahead = update(4, after_other.digest(), 5);
+        let three = update(3, two.digest(), 6);
+        let all = [&one, &two, &other, &after_other, &far_ahead, &three];
+        check(&all.map(say), None, 3);
+        check(&[&one, &two, &far_ahead].map(say), Some(2), 0);
     }
 
     #[test]

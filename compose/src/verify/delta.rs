@@ -44,6 +44,25 @@ pub(super) struct Log {
     pub(super) claims: HashMap<String, i64>,
     /// Claims that went back.
     pub(super) setbacks: Vec<Setback>,
+    /// What is wrong with commits that say they only write rows anew.
+    pub(super) misfits: Vec<String>,
+}
+
+/// Rows that a commit writes anew, of files that it takes out and puts in; `None` once a file does not say.
+#[derive(Clone, Copy, Debug)]
+struct Anew {
+    out: Option<u64>,
+    into: Option<u64>,
+}
+
+impl Anew {
+    fn takes(&mut self, file: Added) {
+        self.out = self.out.zip(file.rows).map(|(sum, rows)| sum + rows);
+    }
+
+    fn puts(&mut self, file: Added) {
+        self.into = self.into.zip(file.rows).map(|(sum, rows)| sum + rows);
+    }
 }
 
 impl Log {
@@ -94,15 +113,31 @@ impl Log {
 
     fn commit(&mut self, version: u64, path: &Path) -> Result<()> {
         let text = std::fs::read_to_string(path)?;
+        let mut anew = Anew {
+            out: Some(0),
+            into: Some(0),
+        };
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let action: Value = serde_json::from_str(line)?;
             let (add, txn) = (&action["add"], &action["txn"]);
-            if let Some(path) = action["remove"]["path"].as_str() {
-                self.files.remove(&decoded(path));
+            let remove = &action["remove"];
+            if let Some(path) = remove["path"].as_str() {
+                let gone = self.files.remove(&decoded(path));
+                match gone {
+                    _ if remove["dataChange"] != false => {}
+                    Some(file) => anew.takes(file),
+                    None => self.misfits.push(format!(
+                        "commit {version} writes rows of {path} anew, which the table does not have"
+                    )),
+                }
             }
             if let Some(path) = add["path"].as_str() {
                 refuse_vector(!add["deletionVector"].is_null())?;
-                self.add(path, add["size"].as_i64(), add["stats"].as_str());
+                let before = self.add(path, add["size"].as_i64(), add["stats"].as_str());
+                if add["dataChange"] == false {
+                    before.into_iter().for_each(|before| anew.takes(before));
+                    anew.puts(self.files[&decoded(path)]);
+                }
             }
             if let (Some(application), Some(claim)) =
                 (txn["appId"].as_str(), txn["version"].as_i64())
@@ -117,6 +152,13 @@ impl Log {
                     });
                 }
             }
+        }
+        if let (Some(out), Some(into)) = (anew.out, anew.into)
+            && out != into
+        {
+            self.misfits.push(format!(
+                "commit {version} says that it changes nothing, and writes {out} rows anew as {into}"
+            ));
         }
         Ok(())
     }
@@ -179,13 +221,14 @@ impl Log {
         Ok(())
     }
 
-    fn add(&mut self, path: &str, size: Option<i64>, stats: Option<&str>) {
+    /// Puts a file in; returns what was known of it before.
+    fn add(&mut self, path: &str, size: Option<i64>, stats: Option<&str>) -> Option<Added> {
         let stats = stats.and_then(|stats| serde_json::from_str::<Value>(stats).ok());
         let added = Added {
             bytes: size.and_then(|size| u64::try_from(size).ok()),
             rows: stats.and_then(|stats| stats["numRecords"].as_u64()),
         };
-        self.files.insert(decoded(path), added);
+        self.files.insert(decoded(path), added)
     }
 }
 
@@ -264,5 +307,46 @@ mod tests {
         std::fs::remove_file(folder.join(format!("{:020}.json", 0))).unwrap();
         let error = Log::read(table.path()).unwrap_err();
         assert!(error.to_string().contains("neither commit 0"));
+    }
+
+    /// Reads a log of a file `a` of 4 rows and one `b` of 3, and a commit that writes them anew.
+    fn check(anew: &str, misfit: Option<&str>) {
+        let table = tempfile::tempdir().unwrap();
+        let folder = table.path().join("_delta_log");
+        std::fs::create_dir(&folder).unwrap();
+        let add = |path: &str, rows: u64| {
+            format!(
+                "{{\"add\":{{\"path\":\"{path}\",\"dataChange\":false,\"stats\":\"{{\\\"numRecords\\\":{rows}}}\"}}}}\n"
+            )
+        };
+        let landed = add("a", 4) + &add("b", 3);
+        let commits = [
+            landed.replace("false", "true"),
+            anew.replace("ADD7\n", &add("c", 7)),
+        ];
+        for (version, lines) in commits.iter().enumerate() {
+            std::fs::write(folder.join(format!("{version:020}.json")), lines).unwrap();
+        }
+        let log = Log::read(table.path()).unwrap();
+        match misfit {
+            None => assert_eq!(log.misfits, Vec::<String>::new()),
+            Some(expected) => assert!(log.misfits[0].contains(expected), "{:?}", log.misfits),
+        }
+    }
+
+    #[test]
+    fn files_that_are_put_together_keep_their_rows() {
+        let gone = |path: &str, change: bool| {
+            format!("{{\"remove\":{{\"path\":\"{path}\",\"dataChange\":{change}}}}}\n")
+        };
+        let both = gone("a", false) + &gone("b", false);
+        check(&(both.clone() + "ADD7\n"), None);
+        check(&(gone("a", false) + "ADD7\n"), Some("4 rows anew as 7"));
+        check(
+            &(both + &gone("z", false) + "ADD7\n"),
+            Some("rows of z anew"),
+        );
+        // Who deletes rows says so; the lake then lacks them.
+        check(&gone("a", true), None);
     }
 }

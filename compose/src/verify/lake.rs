@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{ArrayRef, RecordBatch};
@@ -49,12 +50,15 @@ impl Table {
     }
 
     /// Tells the accounts what was claimed and what has landed; says what the commits claim that is not so.
+    ///
+    /// # Errors
+    /// A file that was vacuumed since the audit began: what it had stands elsewhere by now.
     pub(super) fn tell(
         &self,
         raw_id: TopicId,
         accounts: &mut BTreeMap<i32, Account>,
         progress: Progress<'_>,
-    ) -> Ledger {
+    ) -> Result<Ledger> {
         let mut ledger = Ledger::default();
         for (partition, account) in accounts.iter_mut() {
             let source = Source {
@@ -71,16 +75,26 @@ impl Table {
                 }
             }
         }
+        for what in &self.log.misfits {
+            ledger.breaks(Promise::Commits, None, None, || what.clone());
+        }
         let raw_id = raw_id.to_string();
         for (name, added) in &self.log.files {
             ledger.count(Promise::Commits).looked_at += 1;
             let read = self.file(name, added, &raw_id, accounts, progress);
             if let Err(error) = read {
+                let missing = error.downcast_ref::<std::io::Error>();
+                let missing = missing.is_some_and(|error| error.kind() == ErrorKind::NotFound);
+                ensure!(
+                    !missing || Log::read(&self.folder)?.files.contains_key(name),
+                    "{name} was vacuumed while the lake was audited; begin again, and let `lake.vacuum_after` be \
+                     longer than an audit takes"
+                );
                 let what = || format!("{name}: {error:#}");
                 ledger.breaks(Promise::Commits, None, None, what);
             }
         }
-        ledger
+        Ok(ledger)
     }
 
     /// Tells the accounts the rows of one file.
@@ -188,6 +202,11 @@ mod tests {
 
     /// Audits a lake of offsets 0 to 3, claimed up to 3, with one file as `added` says.
     fn audit(added: &str, landed: &[i64]) -> Ledger {
+        audit_while(added, landed, &|_| {}).unwrap()
+    }
+
+    /// Audits it while something happens to the table.
+    fn audit_while(added: &str, landed: &[i64], meanwhile: &dyn Fn(&Path)) -> Result<Ledger> {
         let lake = tempfile::tempdir().unwrap();
         let log = lake.path().join("flights/_delta_log");
         std::fs::create_dir_all(&log).unwrap();
@@ -213,12 +232,13 @@ mod tests {
         account.settle();
         let mut accounts = BTreeMap::from([(0, account)]);
         let table = Table::open(lake.path(), "flights").unwrap();
-        let mut ledger = table.tell(RAW, &mut accounts, Progress(&|_| {}));
+        meanwhile(&lake.path().join("flights"));
+        let mut ledger = table.tell(RAW, &mut accounts, Progress(&|_| {}))?;
         for mut account in accounts.into_values() {
             account.settle_lake();
             ledger.merge(account.close());
         }
-        ledger
+        Ok(ledger)
     }
 
     #[test]
@@ -244,5 +264,25 @@ mod tests {
             "{\"path\":\"a.parquet\",\"stats\":\"{\\\"numRecords\\\":9}\"}",
             "it has 8 rows, its commit claims 9",
         );
+    }
+
+    #[test]
+    fn what_is_put_together_meanwhile_is_read_as_it_was() {
+        let added = "{\"path\":\"a.parquet\"}";
+        let compact = |table: &Path| {
+            let commit = "{\"remove\":{\"path\":\"a.parquet\",\"dataChange\":false}}\n";
+            std::fs::write(table.join(format!("_delta_log/{:020}.json", 1)), commit).unwrap();
+        };
+        let ledger = audit_while(added, &[0, 1, 2, 3], &compact).unwrap();
+        assert!(ledger.holds(), "{ledger:?}");
+        let vacuum = |table: &Path| {
+            compact(table);
+            std::fs::remove_file(table.join("a.parquet")).unwrap();
+        };
+        let error = audit_while(added, &[0, 1, 2, 3], &vacuum).unwrap_err();
+        assert!(error.to_string().contains("vacuumed"), "{error}");
+        let lose = |table: &Path| std::fs::remove_file(table.join("a.parquet")).unwrap();
+        let ledger = audit_while(added, &[0, 1, 2, 3], &lose).unwrap();
+        assert_eq!(ledger.broken(Promise::Commits), 1);
     }
 }

@@ -1,6 +1,5 @@
 //! What an audit reads of a message, and no more: there are as many scores as events.
 
-use rdkafka::message::{BorrowedMessage, Headers, Message};
 use sonic_rs::JsonValueTrait;
 
 use super::accounts::tag;
@@ -20,8 +19,11 @@ impl Score {
     }
 }
 
-/// Reads a score; `None` if it is none.
+/// Reads a score; `None` if it is none. What follows after event and source, reasons above all, is not looked at.
 pub(super) fn read_score(payload: &[u8]) -> Option<Score> {
+    if payload.trim_ascii_end().last() != Some(&b'}') {
+        return None;
+    }
     let mut topic_id: Option<[u8; 32]> = None;
     let (mut id, mut partition, mut offset) = (None, None, None);
     for entry in sonic_rs::to_object_iter(payload) {
@@ -41,24 +43,15 @@ pub(super) fn read_score(payload: &[u8]) -> Option<Score> {
             }
             _ => {}
         }
+        if id.is_some() && offset.is_some() {
+            break;
+        }
     }
     Some(Score {
         topic_id: topic_id?,
         partition: partition?,
         offset: offset?,
         tag: id?,
-    })
-}
-
-/// Goes through the headers of a message.
-pub(super) fn headers<'a>(
-    message: &'a BorrowedMessage<'_>,
-) -> impl Iterator<Item = (&'a str, &'a [u8])> + Clone {
-    let all = message.headers();
-    let count = all.map_or(0, Headers::count);
-    (0..count).filter_map(move |at| {
-        let header = all?.try_get(at)?;
-        Some((header.key, header.value.unwrap_or_default()))
     })
 }
 
@@ -76,6 +69,7 @@ mod tests {
         assert_eq!(score.partition, i64::from(expected.source.partition.0));
         assert_eq!(score.offset, expected.source.offset.0);
         assert_eq!(score.tag, tag(&expected.id));
+        assert!(read_score(&text[..text.trim_ascii_end().len() - 1]).is_none());
         assert!(read_score(b"{\"id\":\"x\"}").is_none());
         assert!(read_score(b"{").is_none());
     }

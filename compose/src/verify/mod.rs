@@ -10,6 +10,7 @@
 //!
 //! `accounts` decides, without I/O; `topics`, `lake` and `delta` read; `chain` follows the model. What follows
 //! from something else is bounded first, so a stream that is live holds too, and what is still to come is pending.
+//! `watch` audits again and again.
 
 mod accounts;
 mod bits;
@@ -19,7 +20,10 @@ mod lake;
 mod ledger;
 mod messages;
 mod report;
+mod signals;
+mod standing;
 mod topics;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,6 +40,7 @@ use self::topics::Cluster;
 
 pub use self::ledger::{Finding, Ledger, Promise, Tally};
 pub use self::report::Report;
+pub use self::watch::watch;
 
 /// Partitions that are read at a time, at most: each holds some bytes for each of its events.
 const READERS_MAX: usize = 8;
@@ -93,8 +98,13 @@ pub fn verify(plan: &Plan, progress: Progress<'_>) -> Result<Report> {
     let cluster = Cluster::open(plan)?;
     let rows = table.as_ref().map_or(0, Table::rows);
     (progress.0)(Step::Total(cluster.messages() + rows));
-    let mut accounts = read_partitions(&cluster, progress)?;
-    let mut chain = cluster.chain(progress)?;
+    let (accounts, chain) = std::thread::scope(|scope| {
+        let chain = scope.spawn(|| cluster.chain(progress));
+        let accounts = read_partitions(&cluster, progress);
+        (accounts, chain.join())
+    });
+    let mut accounts = accounts?;
+    let mut chain = chain.map_err(|_| anyhow!("a reader has ended"))??;
     let mut ledger = Ledger::default();
     let mut looked_at = vec![
         Promise::Conservation,
@@ -107,7 +117,7 @@ pub fn verify(plan: &Plan, progress: Progress<'_>) -> Result<Report> {
         looked_at.push(Promise::Checkpoints);
     }
     if let Some(table) = table {
-        ledger.merge(table.tell(cluster.raw_id, &mut accounts, progress));
+        ledger.merge(table.tell(cluster.raw_id, &mut accounts, progress)?);
         accounts.values_mut().for_each(Account::settle_lake);
         looked_at.extend([Promise::Lake, Promise::Commits]);
     }
@@ -118,6 +128,7 @@ pub fn verify(plan: &Plan, progress: Progress<'_>) -> Result<Report> {
     Ok(Report {
         stream: stream.clone(),
         looked_at,
+        through: cluster.through(),
         ledger,
     })
 }
@@ -134,8 +145,9 @@ fn read_partitions(cluster: &Cluster, progress: Progress<'_>) -> Result<BTreeMap
         }
         Ok(())
     };
+    // Half of them wait for Kafka.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let readers = cores
+    let readers = (2 * cores)
         .clamp(1, READERS_MAX)
         .min(cluster.partitions.len().max(1));
     std::thread::scope(|scope| {

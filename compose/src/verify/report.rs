@@ -1,5 +1,6 @@
 //! What an audit came to: a table for people, one JSON object for scripts.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde_json::{Value, json};
@@ -14,6 +15,8 @@ pub struct Report {
     pub stream: String,
     /// The promises that were looked at.
     pub looked_at: Vec<Promise>,
+    /// Where each raw partition ended when the audit began.
+    pub through: BTreeMap<i32, i64>,
     /// Tallies and findings.
     pub ledger: Ledger,
 }
@@ -33,6 +36,7 @@ impl Report {
         json!({
             "stream": self.stream,
             "holds": self.holds(),
+            "through": self.through,
             "promises": promises,
         })
     }
@@ -85,12 +89,15 @@ impl Report {
                 text::count(tally.expired),
             );
         }
-        for promise in Promise::ALL {
-            for finding in self.ledger.firsts(promise) {
-                let _ = writeln!(text, "{}", line(finding));
-            }
-        }
-        text
+        text + &self.findings()
+    }
+
+    /// Writes the first finding of each promise and partition, a line for each.
+    pub fn findings(&self) -> String {
+        let firsts = Promise::ALL
+            .iter()
+            .flat_map(|promise| self.ledger.firsts(*promise));
+        firsts.map(|finding| line(finding) + "\n").collect()
     }
 }
 
@@ -127,6 +134,7 @@ mod tests {
         let report = Report {
             stream: "flights".to_owned(),
             looked_at: vec![Promise::Conservation, Promise::Coverage],
+            through: BTreeMap::from([(0, 8), (1, 10)]),
             ledger,
         };
         assert!(!report.holds());
@@ -135,6 +143,7 @@ mod tests {
         assert_eq!(conservation["broken"], 3);
         assert_eq!(conservation["first"]["partition"], 0);
         assert_eq!(conservation["first"]["offset"], 5);
+        assert_eq!(json["through"]["1"], 10);
         assert_eq!(json["promises"]["coverage"]["holds"], true);
         assert!(json["promises"]["lake"].is_null());
         let table = report.table();

@@ -3,40 +3,64 @@
 //! Each partition is read by a client of its own, from where the topic begins to where it ended when the audit began.
 //! It joins no group, commits nothing and writes nothing; of raw records it looks at the offsets alone.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
+use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use schemas::clean::{CleanDecoder, CleanHeader};
 use schemas::dead::DeadHeader;
 use schemas::topics::Topics;
-use schemas::{ColumnRole, Columns, Digest, TopicId};
-use worker::{Broker, Kafka};
+use schemas::{ColumnRole, Columns, Digest, Partition, TopicId};
+use worker::{Broker, Kafka, Taken, TopicPartition, Watermarks, scan};
 
 use super::accounts::{Account, Begin, Rows, tag};
 use super::chain::Chain;
 use super::ledger::Promise;
-use super::messages::{headers, read_score};
+use super::messages::read_score;
 use super::{Plan, Progress};
 
 /// How long a broker may take to answer, and how long nothing may come.
 const DEADLINE: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(100);
 
 /// Messages between two moves of the progress bar.
 const MESSAGES_PER_STEP: u64 = 8192;
 
+/// Closes clients aside: it takes each a tenth of a second, and an audit has a dozen of them.
+#[derive(Default)]
+struct Aside(Mutex<Vec<JoinHandle<()>>>);
+
+impl Aside {
+    fn close(&self, client: impl Send + 'static) {
+        let closing = std::thread::spawn(move || drop(client));
+        let mut threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(closing);
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let threads = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            // A client that cannot be closed has nothing left to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
 /// The topics of a stream as they are when an audit begins.
 pub(super) struct Cluster {
     config: ClientConfig,
+    aside: Aside,
     topics: Topics,
     digest: Digest,
     decoder: CleanDecoder,
@@ -113,6 +137,8 @@ impl Cluster {
                 scores: scores[at].clone(),
             })
             .collect();
+        let aside = Aside::default();
+        aside.close(consumer);
         let columns = Columns::of(contract);
         let id = columns.index(contract.event.id, ColumnRole::Open);
         let wanted = std::iter::once(Columns::SOURCE_OFFSET).chain(id);
@@ -121,9 +147,10 @@ impl Cluster {
             decoder: CleanDecoder::with_projection(columns.schema().clone(), wanted.collect()),
             has_id: id.is_some(),
             raw_id: topic_id(plan, &topics.raw)?,
-            compacted: is_compacted(&config, &topics.raw),
+            compacted: is_compacted(&config, &topics.raw, &aside),
             complete: plan.complete,
             config,
+            aside,
             topics,
             model,
             partitions,
@@ -134,6 +161,12 @@ impl Cluster {
     pub(super) fn messages(&self) -> u64 {
         let partitions = self.partitions.iter().map(Ends::messages);
         length(&self.model) + partitions.sum::<u64>()
+    }
+
+    /// Returns where the raw partitions ended when the audit began.
+    pub(super) fn through(&self) -> BTreeMap<i32, i64> {
+        let ends = self.partitions.iter();
+        ends.map(|ends| (ends.partition, ends.raw.end)).collect()
     }
 
     /// Reads one partition of raw, dead, clean and scores.
@@ -154,7 +187,7 @@ impl Cluster {
             &ends.raw,
             progress,
             &mut |message| {
-                account.raw(message.offset());
+                account.raw(message.offset().0);
             },
         )?;
         self.read(
@@ -190,13 +223,15 @@ impl Cluster {
         Ok(account)
     }
 
-    fn letter(&self, account: &mut Account, message: &BorrowedMessage<'_>) {
+    fn letter(&self, account: &mut Account, message: &Taken<'_>) {
         let promise = Promise::Conservation;
-        let (topic, offset) = (&self.topics.dead, message.offset());
-        match DeadHeader::from_headers(headers(message)) {
+        let (topic, offset) = (&self.topics.dead, message.offset().0);
+        match DeadHeader::from_headers(message.headers()) {
             None => account.unreadable(promise, topic, offset, "it is no dead letter"),
+            // Labels are no raw records.
+            Some(header) if !header.is_event() => {}
             Some(header) if header.source.topic_id != self.raw_id => {}
-            Some(header) if header.source.partition.0 != message.partition() => {
+            Some(header) if header.source.partition != message.partition() => {
                 let why = format!("it is of raw partition {}", header.source.partition);
                 account.unreadable(promise, topic, offset, &why);
             }
@@ -204,17 +239,17 @@ impl Cluster {
         }
     }
 
-    fn batch(&self, account: &mut Account, message: &BorrowedMessage<'_>) {
+    fn batch(&self, account: &mut Account, message: &Taken<'_>) {
         let promise = Promise::Coverage;
-        let (topic, offset) = (&self.topics.clean, message.offset());
-        let header = match CleanHeader::from_headers(headers(message)) {
+        let (topic, offset) = (&self.topics.clean, message.offset().0);
+        let header = match CleanHeader::from_headers(message.headers()) {
             Ok(header) => header,
             Err(error) => return account.unreadable(promise, topic, offset, &error.to_string()),
         };
         if header.topic_id != self.raw_id {
             return;
         }
-        if header.partition.0 != message.partition() {
+        if header.partition != message.partition() {
             let why = format!("it is of raw partition {}", header.partition);
             return account.unreadable(promise, topic, offset, &why);
         }
@@ -222,7 +257,7 @@ impl Cluster {
         if header.contract != self.digest {
             return account.batch(first, last, None);
         }
-        let batch = match self.decoder.decode(message.payload().unwrap_or_default()) {
+        let batch = match self.decoder.decode(message.value().unwrap_or_default()) {
             Ok(batch) => batch,
             Err(error) => return account.unreadable(promise, topic, offset, &error.to_string()),
         };
@@ -241,13 +276,13 @@ impl Cluster {
         account.batch(first, last, Some(rows));
     }
 
-    fn score(&self, account: &mut Account, message: &BorrowedMessage<'_>, raw_id: &str) {
+    fn score(&self, account: &mut Account, message: &Taken<'_>, raw_id: &str) {
         let promise = Promise::Scores;
-        let (topic, offset) = (&self.topics.scores, message.offset());
-        match read_score(message.payload().unwrap_or_default()) {
+        let (topic, offset) = (&self.topics.scores, message.offset().0);
+        match read_score(message.value().unwrap_or_default()) {
             None => account.unreadable(promise, topic, offset, "it is no score"),
             Some(score) if !score.is_of(raw_id) => {}
-            Some(score) if score.partition != i64::from(message.partition()) => {
+            Some(score) if score.partition != i64::from(message.partition().0) => {
                 let why = format!("it is of raw partition {}", score.partition);
                 account.unreadable(promise, topic, offset, &why);
             }
@@ -264,7 +299,7 @@ impl Cluster {
             &self.model,
             progress,
             &mut |message| {
-                chain.message(message.offset(), message.payload().unwrap_or_default());
+                chain.message(message.offset().0, message.value().unwrap_or_default());
             },
         )?;
         Ok(chain)
@@ -277,42 +312,27 @@ impl Cluster {
         partition: i32,
         range: &Range<i64>,
         progress: Progress<'_>,
-        on: &mut dyn FnMut(&BorrowedMessage<'_>),
+        on: &mut dyn FnMut(&Taken<'_>),
     ) -> Result<()> {
         if range.is_empty() {
             return Ok(());
         }
-        let cannot = || format!("cannot read {topic}/{partition}");
-        let consumer: BaseConsumer = self.config.create().with_context(cannot)?;
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(range.start))?;
-        consumer.assign(&list)?;
-        let (mut heard, mut silent, mut read) = (Instant::now(), true, 0);
-        loop {
-            match consumer.poll(POLL) {
-                None if silent && DEADLINE < heard.elapsed() => {
-                    bail!("{}: nothing came for {DEADLINE:?}", cannot())
-                }
-                None if !silent => (heard, silent) = (Instant::now(), true),
-                None => continue,
-                Some(Err(KafkaError::PartitionEOF(_))) => break,
-                Some(Err(error)) => return Err(error).with_context(cannot),
-                Some(Ok(message)) => {
-                    let offset = message.offset();
-                    if offset < range.end {
-                        on(&message);
-                    }
-                    (read, silent) = (read + 1, false);
-                    if read % MESSAGES_PER_STEP == 0 {
-                        progress.done(MESSAGES_PER_STEP);
-                    }
-                    if range.end <= offset + 1 {
-                        break;
-                    }
-                }
+        let from = TopicPartition::from((topic, Partition(partition)));
+        let ends = Watermarks {
+            low: schemas::Offset(range.start),
+            high: schemas::Offset(range.end),
+        };
+        let mut read = 0;
+        let scanned = scan(&self.config, &from, ends, DEADLINE, &mut |message| {
+            on(message);
+            read += 1;
+            if read % MESSAGES_PER_STEP == 0 {
+                progress.done(MESSAGES_PER_STEP);
             }
-        }
+        })
+        .with_context(|| format!("cannot read {topic}/{partition}"))?;
         progress.done(read % MESSAGES_PER_STEP);
+        self.aside.close(scanned);
         Ok(())
     }
 }
@@ -377,16 +397,18 @@ fn topic_id(plan: &Plan, topic: &str) -> Result<TopicId> {
 }
 
 /// Says whether a topic is compacted; who may not ask for its settings must take that for possible.
-fn is_compacted(config: &ClientConfig, topic: &str) -> bool {
-    let asked = || {
-        let admin: AdminClient<DefaultClientContext> = config.create().ok()?;
-        let resource = ResourceSpecifier::Topic(topic);
-        let options = AdminOptions::new().request_timeout(Some(DEADLINE));
-        let answer =
-            futures::executor::block_on(admin.describe_configs([&resource], &options)).ok()?;
-        let settings = answer.into_iter().next()?.ok()?;
+fn is_compacted(config: &ClientConfig, topic: &str, aside: &Aside) -> bool {
+    let Ok(admin) = config.create::<AdminClient<DefaultClientContext>>() else {
+        return true;
+    };
+    let resource = ResourceSpecifier::Topic(topic);
+    let options = AdminOptions::new().request_timeout(Some(DEADLINE));
+    let answer = futures::executor::block_on(admin.describe_configs([&resource], &options));
+    aside.close(admin);
+    let policy = || {
+        let settings = answer.ok()?.into_iter().next()?.ok()?;
         let policy = settings.get("cleanup.policy")?.value.clone()?;
         Some(policy.contains("compact"))
     };
-    asked().unwrap_or(true)
+    policy().unwrap_or(true)
 }

@@ -37,6 +37,11 @@ impl Writer {
         self.u64(value.to_bits());
     }
 
+    pub fn text(&mut self, text: &str) {
+        self.u32(text.len() as u32);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
     pub fn finish(self) -> Vec<u8> {
         self.0
     }
@@ -102,6 +107,18 @@ impl<'a> Reader<'a> {
         let most = (self.rest.len() / bytes_each.max(1)) as u64;
         self.expect(count <= most)?;
         Ok(count as usize)
+    }
+
+    /// Reads a text of some bytes.
+    pub fn text(&mut self) -> Result<String, Malformed> {
+        let length = self.u32()? as usize;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or_else(|| self.malformed())?;
+        self.rest = rest;
+        let text = std::str::from_utf8(head).map_err(|_| self.malformed())?;
+        Ok(text.to_owned())
     }
 
     pub fn finish(self) -> Result<(), Malformed> {

@@ -50,6 +50,9 @@ signals! {
     SINK_COMMIT = "thalweg.sink.commit.duration", "s", "Time from closing the files to the commit's end.";
     SINK_DROPPED = "thalweg.sink.dropped", "{row}", "Rows that the lake already had.";
     SINK_BUFFERED = "thalweg.sink.buffered", "By", "Bytes of rows that wait for a commit.";
+    SINK_SMALL = "thalweg.sink.files.small", "{file}", "Small files of the table, when the keeper last looked.";
+    SINK_COMPACTED = "thalweg.sink.files.compacted", "{file}", "Small files that were put together with others.";
+    SINK_VACUUMED = "thalweg.sink.files.vacuumed", "{file}", "Files of no version any more that were deleted.";
 
     TRAINER_EVENTS = "thalweg.trainer.events", "{event}", "Clean events taken.";
     TRAINER_LABELS = "thalweg.trainer.labels", "{label}", "Labels taken, by outcome.";
@@ -69,12 +72,37 @@ signals! {
     QUALITY_CALIBRATION = "thalweg.quality.calibration_error", "1", "Expected calibration error, by window.";
     QUALITY_ACCURACY = "thalweg.quality.accuracy", "1", "Share of right decisions, by window.";
     QUALITY_PRECISION = "thalweg.quality.precision", "1", "Share of yes decisions that are right, by window.";
+    QUALITY_PR_AUC = "thalweg.quality.pr_auc", "1", "Area under the curve of precision over recall, by window.";
+    QUALITY_PR_AUC_ERROR = "thalweg.quality.pr_auc.error", "1", "Bound on the error of that area from its bins, by window.";
+    QUALITY_RELIABILITY = "thalweg.quality.brier.reliability", "1", "Part of the Brier score that calibration could save, by window.";
+    QUALITY_RESOLUTION = "thalweg.quality.brier.resolution", "1", "Part of the Brier score that the model saves by telling examples apart, by window.";
+    QUALITY_RMSE = "thalweg.quality.rmse", "1", "Root of the mean squared error of numbers, in the label's unit, by window.";
+    QUALITY_BASE_RMSE = "thalweg.quality.base_rmse", "1", "The same of always predicting the mean, by window.";
+    QUALITY_MAE = "thalweg.quality.mae", "1", "Mean absolute error of numbers, in the label's unit, by window.";
+    QUALITY_QUANTILE_LOSS = "thalweg.quality.quantile_loss", "1", "Mean quantile loss of numbers, in the label's unit, by window.";
+    SLICE_LABELS = "thalweg.quality.slice.labels", "{label}", "Labels of a slice, by window, slice and value.";
+    SLICE_LOG_LOSS = "thalweg.quality.slice.log_loss", "nat", "Mean log loss of a slice before learning, by window, slice and value.";
+    SLICE_BASE_LOG_LOSS = "thalweg.quality.slice.base_log_loss", "nat", "Mean log loss in a slice of always predicting the base rate, by window, slice and value.";
+    SLICE_AUC = "thalweg.quality.slice.auc", "1", "Area under the ROC curve of a slice, by window, slice and value.";
+    SLICE_CALIBRATION = "thalweg.quality.slice.calibration_error", "1", "Expected calibration error of a slice, by window, slice and value.";
+    SLICE_ACCURACY = "thalweg.quality.slice.accuracy", "1", "Share of right decisions or classes in a slice, by window, slice and value.";
+    SLICE_RMSE = "thalweg.quality.slice.rmse", "1", "Root of the mean squared error of numbers in a slice, by window, slice and value.";
+    SLICE_MAE = "thalweg.quality.slice.mae", "1", "Mean absolute error of numbers in a slice, by window, slice and value.";
+    MODEL_COLLISIONS = "thalweg.model.collision_rate", "1", "Share of the model's places that are taken: how likely a new feature shares one.";
+    MODEL_UNSEEN = "thalweg.model.unseen_rate", "1", "Share of features and crosses, of all that came, that had never come before.";
     QUALITY_RECALL = "thalweg.quality.recall", "1", "Share of yes labels that were decided yes, by window.";
 
     SCORER_SCORES = "thalweg.scorer.scores", "{score}", "Events scored.";
     SCORER_DECISIONS = "thalweg.scorer.decisions", "{score}", "Scores at or above the threshold.";
     SCORER_LATENCY = "thalweg.scorer.latency", "s", "Time from the raw record's timestamp to its score.";
     SCORER_UPDATES = "thalweg.scorer.model.updates", "{update}", "Model updates applied.";
+    AUDIT_AUDITS = "thalweg.audit.audits", "{audit}", "Audits by the continuous audit, by outcome.";
+    AUDIT_BROKEN = "thalweg.audit.broken_promises", "{finding}", "Findings that stand against a promise, by promise: must be 0.";
+    AUDIT_LOOKED_AT = "thalweg.audit.looked_at", "{thing}", "What the last audit looked at, by promise.";
+    AUDIT_PENDING = "thalweg.audit.pending", "{thing}", "What was still to come in the last audit, by promise.";
+    AUDIT_THROUGH = "thalweg.audit.through", "{record}", "Raw offset up to which the last audit looked, by partition.";
+    AUDIT_AGE = "thalweg.audit.age", "s", "Time since the last audit came to its end.";
+
     DRIFT_PSI = "thalweg.drift.psi", "1", "Population stability index of the last full window against the reference, by feature.";
     DRIFT_FLOOR = "thalweg.drift.psi.noise", "1", "What PSI sampling noise alone surpasses once in a thousand windows, by feature.";
     DRIFT_MISSING = "thalweg.drift.missing", "1", "Share of missing values in the last full window, by feature.";

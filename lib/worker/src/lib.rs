@@ -33,7 +33,7 @@ pub use broker::{
     Watermarks,
 };
 pub use health::Health;
-pub use kafka::{Kafka, KafkaLane};
+pub use kafka::{Kafka, KafkaLane, Scanned, Taken, scan};
 pub use memory::{Memory, MemoryLane};
 pub use process::{Context, EXIT_FAILED, EXIT_USAGE, process};
 pub use run::{Inputs, run};

@@ -110,7 +110,9 @@ where
         Ok(address) => {
             info!(%address, "http listening on {address}");
             if let Err(problem) = write_address(args, &address.to_string()) {
-                return exit_usage(&problem);
+                // Its disk may have room again the next time.
+                error!(problem, "failed");
+                return ExitCode::from(EXIT_FAILED);
             }
         }
         Err(error) => return exit_usage(&format!("could not listen on {}: {error}", args.http)),

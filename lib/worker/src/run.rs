@@ -187,7 +187,7 @@ impl<S: Stage> Running<'_, S> {
         }
         self.signals.assigned(&partitions);
         // What was paused is not, once it is assigned anew.
-        self.held.clear();
+        self.held.retain(|held| !partitions.contains(held));
         self.owned.extend(partitions);
         self.context.health.ready(!self.owned.is_empty());
         answer.send(starts).map_err(|_| BrokerError::Stopped.into())

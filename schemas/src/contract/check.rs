@@ -12,6 +12,9 @@ const FIELDS_MAX: usize = 512;
 /// Most features, so that a row of slots stays small.
 const FEATURES_MAX: usize = 512;
 
+/// Most slices: each value of each has sums of its own, and an event's values wait with it in four bytes.
+const SLICES_MAX: usize = 4;
+
 pub(super) fn topic_name(path: &str, name: &str, span: &Range<usize>, problems: &mut Problems) {
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     if name.is_empty() || name.len() > 100 || !name.chars().all(legal) {
@@ -245,6 +248,42 @@ pub(super) fn default(walk: &mut Walk, kind: FieldType, problems: &mut Problems)
         walk.mistyped(spanned, "default", "a value of the field's type", problems);
     }
     found
+}
+
+/// Finds the fields by whose values quality is told: their values stand in metrics, for all to see.
+pub(super) fn slices(texts: &[At<&str>], fields: &[Field], problems: &mut Problems) -> Vec<usize> {
+    if let Some(beyond) = texts.get(SLICES_MAX) {
+        let what = format!("`monitors.slices` has {} fields", texts.len());
+        problems.note(&beyond.span, what, format!("keep at most {SLICES_MAX}"));
+    }
+    let mut slices = Vec::new();
+    for at in texts {
+        let Some(index) = field_named("monitors.slices", at, fields, problems) else {
+            continue;
+        };
+        let field = &fields[index];
+        let few = matches!(
+            field.kind,
+            FieldType::String | FieldType::Int64 | FieldType::Bool
+        );
+        if !few || !field.privacy.open {
+            let what = format!(
+                "`monitors.slices` names \"{}\", which is no open string, int64 or bool",
+                at.value
+            );
+            problems.note(
+                &at.span,
+                what,
+                "name a field of few values that anybody may see",
+            );
+        }
+        if slices.contains(&index) {
+            let what = format!("`monitors.slices` names \"{}\" twice", at.value);
+            problems.note(&at.span, what, "remove one");
+        }
+        slices.push(index);
+    }
+    slices
 }
 
 /// Finds the field that a feature is made of.

@@ -31,6 +31,44 @@ pub struct Label {
     /// The classes of a label that is one of several, in the order of the contract.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
+    /// What a label does that comes again with another value.
+    #[serde(skip_serializing_if = "Revised::is_ignored")]
+    pub revised: Revised,
+    /// What becomes of an event without a label.
+    #[serde(skip_serializing_if = "Unlabelled::is_waiting")]
+    pub unlabelled: Unlabelled,
+}
+
+/// What a label does that comes again with another value; with the same value it is never learned again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Revised {
+    /// It is counted.
+    Ignore,
+    /// Its event is learned again, weighed so that what was learned before is undone too.
+    Learn,
+}
+
+/// What becomes of an event without a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unlabelled {
+    /// It waits until its room is needed, and is then counted: that it has no label says nothing.
+    Wait,
+    /// After so long in the time of the labels it is learned as no.
+    Negative(Duration),
+}
+
+impl Revised {
+    fn is_ignored(&self) -> bool {
+        *self == Revised::Ignore
+    }
+}
+
+impl Unlabelled {
+    fn is_waiting(&self) -> bool {
+        *self == Unlabelled::Wait
+    }
 }
 
 /// Type of a label.
@@ -66,6 +104,9 @@ pub struct Learner {
     /// Which crosses are made beside those that the features name.
     #[serde(skip_serializing_if = "Crosses::is_none")]
     pub crosses: Crosses,
+    /// How much an example counts whose label is no and yes, or each of the classes; empty if all count as one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<f64>,
 }
 
 /// What is minimised.
@@ -154,7 +195,13 @@ impl Learner {
             l2: 0.0,
             schedule: Schedule::Constant,
             crosses: Crosses::Auto,
+            weights: Vec::new(),
         }
+    }
+
+    /// Returns how much an example with a label counts.
+    pub fn weight(&self, label: f64) -> f64 {
+        self.weights.get(label as usize).copied().unwrap_or(1.0)
     }
 }
 
@@ -191,6 +238,9 @@ pub(super) fn label(mut walk: Walk, problems: &mut Problems) -> Option<Label> {
     let week = Duration::from_secs(7 * 86_400);
     let wait_max = duration(&mut walk, "wait_max", week, problems);
     let pending_max = walk.integer("pending_max", 1..(1 << 26) + 1, 1 << 17, problems) as usize;
+    let words = [("ignore", Revised::Ignore), ("learn", Revised::Learn)];
+    let revised = walk.word("revised", &words, Some(Revised::Ignore), problems);
+    let unlabelled = unlabelled(&mut walk, kind, wait_max, problems);
     walk.finish(problems);
     let owned = |at: At<&str>| at.value.to_owned();
     let (name, event, time) = (owned(name?), owned(event?), owned(time?));
@@ -202,7 +252,44 @@ pub(super) fn label(mut walk: Walk, problems: &mut Problems) -> Option<Label> {
         wait_max,
         pending_max,
         classes,
+        revised: revised?,
+        unlabelled,
     })
+}
+
+fn unlabelled(
+    walk: &mut Walk,
+    kind: Option<LabelType>,
+    wait_max: Duration,
+    problems: &mut Problems,
+) -> Unlabelled {
+    let span = |walk: &mut Walk, key| walk.value(key).map(toml::Spanned::span);
+    let words = [("wait", false), ("negative", true)];
+    let said = span(walk, "unlabelled");
+    let negative = walk.word("unlabelled", &words, Some(false), problems);
+    let after_said = span(walk, "negative_after");
+    let after = duration(walk, "negative_after", wait_max, problems);
+    match (negative, &after_said) {
+        (Some(true), None) => walk.missing("negative_after", problems),
+        (Some(false), Some(span)) => {
+            let what = "`label.negative_after` where events without a label wait";
+            problems.note(span, what, "remove it, or write unlabelled = \"negative\"");
+        }
+        _ => {}
+    }
+    if negative != Some(true) {
+        return Unlabelled::Wait;
+    }
+    if kind.is_some_and(|kind| kind != LabelType::Bool) {
+        let what = "`label.unlabelled` is \"negative\" on a label that is no bool";
+        problems.note(&said.unwrap_or_default(), what, "write \"wait\"");
+    }
+    if wait_max < after {
+        let what = "`label.negative_after` is longer than `label.wait_max`";
+        let remedy = "no label counts that comes after `wait_max`: make it shorter";
+        problems.note(&after_said.unwrap_or_default(), what, remedy);
+    }
+    Unlabelled::Negative(after)
 }
 
 fn classes(walk: &mut Walk, kind: Option<LabelType>, problems: &mut Problems) -> Vec<String> {
@@ -258,6 +345,7 @@ pub(super) fn learner(mut walk: Walk, label: Option<&Label>, problems: &mut Prob
     };
     let kinds = [("auto", Crosses::Auto), ("none", Crosses::None)];
     let crosses = walk.word("crosses", &kinds, Some(unsaid), problems);
+    let weights = weights(&mut walk, kind, classes, problems);
     walk.finish(problems);
     Learner {
         loss,
@@ -268,6 +356,35 @@ pub(super) fn learner(mut walk: Walk, label: Option<&Label>, problems: &mut Prob
         l2: l2.unwrap_or(0.0),
         schedule,
         crosses: crosses.unwrap_or(unsaid),
+        weights,
+    }
+}
+
+/// Takes the weight of yes against no, or those of all classes.
+fn weights(walk: &mut Walk, kind: LabelType, classes: u16, problems: &mut Problems) -> Vec<f64> {
+    let sound: (&str, fn(f64) -> bool) = ("a number from 0.001 to 1000", |weight| {
+        (0.001..=1000.0).contains(&weight)
+    });
+    let positive_span = walk.value("positive_weight").map(toml::Spanned::span);
+    let positive = walk.number("positive_weight", sound, problems);
+    let classes_span = walk.value("class_weights").map(toml::Spanned::span);
+    let of_classes = walk.numbers("class_weights", sound, problems);
+    if let Some(span) = positive_span.filter(|_| kind != LabelType::Bool) {
+        let what = "`learner.positive_weight` on a label that is no bool";
+        problems.note(&span, what, "remove it; classes have `class_weights`");
+    }
+    if let Some(span) = classes_span.filter(|_| of_classes.len() != usize::from(classes)) {
+        let what = format!("`learner.class_weights` has {} weights", of_classes.len());
+        let remedy = match kind {
+            LabelType::Class => format!("write {classes}, in the order of `label.classes`"),
+            _ => "remove it; the label is no class".to_owned(),
+        };
+        problems.note(&span, what, remedy);
+    }
+    match positive {
+        Some(positive) if positive != 1.0 => vec![1.0, positive],
+        _ if of_classes.iter().all(|weight| *weight == 1.0) => Vec::new(),
+        _ => of_classes,
     }
 }
 

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use learner::{Crosses, Label, LabelType, Learner, Loss, Schedule, Update};
+pub use learner::{
+    Crosses, Label, LabelType, Learner, Loss, Revised, Schedule, Unlabelled, Update,
+};
 pub use walk::{ContractErrors, Problem};
 
 use crate::ids::{Digest, FieldId};
@@ -38,7 +40,7 @@ pub struct Contract {
     pub decision: Decision,
     /// How the lake is laid out.
     pub lake: Lake,
-    /// How drift is watched.
+    /// How drift and quality are watched.
     pub monitors: Monitors,
 }
 
@@ -325,7 +327,9 @@ pub struct Decision {
     pub threshold: f64,
 }
 
-/// How the lake is laid out.
+/// How the lake is laid out and kept.
+///
+/// How it is kept shapes no event, so that the digest leaves it out: it may change while workers go on.
 #[derive(Clone, Debug, Serialize)]
 pub struct Lake {
     /// By what files are partitioned.
@@ -334,6 +338,22 @@ pub struct Lake {
     pub file_bytes_max: u64,
     /// A file closes when its oldest record is this old.
     pub record_age_max: Duration,
+    /// Files below this size, in bytes, are small.
+    #[serde(skip)]
+    pub small_file_bytes: u64,
+    /// So many small files of one day and about one size are put together; 0 leaves all as they are.
+    #[serde(skip)]
+    pub compact_after: usize,
+    /// A file that belongs to no version any more is deleted after this time.
+    #[serde(skip)]
+    pub vacuum_after: Duration,
+}
+
+impl Lake {
+    /// Two small files must fit what is put together in memory.
+    pub const SMALL_FILE_BYTES_MAX: u64 = 32 << 20;
+    /// Whoever reads the version before needs its files meanwhile, an audit of a large lake for minutes.
+    pub const VACUUM_AFTER_MIN: Duration = Duration::from_secs(3600);
 }
 
 /// By what files of the lake are partitioned.
@@ -344,11 +364,14 @@ pub enum LakePartition {
     Day,
 }
 
-/// How drift is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How drift and quality are watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Monitors {
     /// Events in the frozen reference and in each window compared with it.
     pub window: u32,
+    /// Fields by whose values quality is told too; indices into [`Contract::fields`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<usize>,
 }
 
 impl Contract {

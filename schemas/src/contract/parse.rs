@@ -8,6 +8,7 @@ use toml::de::DeTable;
 use super::walk::{At, Problems, Walk};
 use super::*;
 use super::{check, features, learner};
+use crate::time::{parse_duration, parse_quantity};
 
 /// Largest contract file: what is longer is not a contract.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -63,7 +64,7 @@ fn sections(root: &mut Walk, problems: &mut Problems) -> Option<Contract> {
     let learner = learner::learner(root.table("learner", problems), label.as_ref(), problems);
     let decision = decision(root.table("decision", problems), kind, problems);
     let lake = lake(root.table("lake", problems), problems);
-    let monitors = monitors(root.table("monitors", problems), problems);
+    let monitors = monitors(root.table("monitors", problems), &fields, problems);
     let (stream, event) = (stream?, event?);
     Some(Contract {
         stream,
@@ -336,18 +337,45 @@ fn lake(mut walk: Walk, problems: &mut Problems) -> Lake {
         Duration::from_secs(60),
         problems,
     );
+    let small_file_bytes = small_file_bytes(&mut walk, problems);
+    let compact_after = walk.integer("compact_after", 0..1001, 16, problems) as usize;
+    let vacuum_after = vacuum_after(&mut walk, problems);
     walk.finish(problems);
     Lake {
         partition: partition.unwrap_or(LakePartition::Day),
         file_bytes_max,
         record_age_max,
+        small_file_bytes,
+        compact_after,
+        vacuum_after,
     }
 }
 
-fn monitors(mut walk: Walk, problems: &mut Problems) -> Monitors {
+/// Takes the size below which a file is small: two of them must fit what is put together in memory.
+fn small_file_bytes(walk: &mut Walk, problems: &mut Problems) -> u64 {
+    let bytes = bytes(walk, "small_file_bytes", 16 << 20, problems);
+    if Lake::SMALL_FILE_BYTES_MAX < bytes {
+        walk.refuse("small_file_bytes", "write a size up to \"32MiB\"", problems);
+    }
+    bytes
+}
+
+/// Takes the time after which expired files are deleted: readers of the version before need them until then.
+fn vacuum_after(walk: &mut Walk, problems: &mut Problems) -> Duration {
+    let week = Duration::from_secs(7 * 24 * 3600);
+    let after = duration(walk, "vacuum_after", week, problems);
+    if after < Lake::VACUUM_AFTER_MIN {
+        walk.refuse("vacuum_after", "write a duration from \"1h\" on", problems);
+    }
+    after
+}
+
+fn monitors(mut walk: Walk, fields: &[Field], problems: &mut Problems) -> Monitors {
     let window = walk.integer("window", 100..10_000_001, 10_000, problems) as u32;
+    let texts = walk.texts("slices", problems);
+    let slices = check::slices(&texts, fields, problems);
     walk.finish(problems);
-    Monitors { window }
+    Monitors { window, slices }
 }
 
 /// Takes a duration: a whole number and its unit.
@@ -357,19 +385,12 @@ pub(super) fn duration(
     default: Duration,
     problems: &mut Problems,
 ) -> Duration {
-    const UNITS: [(&str, u64); 5] = [
-        ("ms", 1),
-        ("s", 1000),
-        ("m", 60_000),
-        ("h", 3_600_000),
-        ("d", 86_400_000),
-    ];
     let Some(at) = walk.text(key, problems) else {
         return default;
     };
-    match quantity(at.value, &UNITS) {
-        Some(millis) if millis > 0 => Duration::from_millis(millis),
-        _ => {
+    match parse_duration(at.value) {
+        Some(duration) => duration,
+        None => {
             let what = format!("`{}` is \"{}\"", walk.path(key), at.value);
             problems.note(
                 &at.span,
@@ -387,7 +408,7 @@ fn bytes(walk: &mut Walk, key: &'static str, default: u64, problems: &mut Proble
     let Some(at) = walk.text(key, problems) else {
         return default;
     };
-    match quantity(at.value, &UNITS) {
+    match parse_quantity(at.value, &UNITS) {
         Some(bytes) if bytes > 0 => bytes,
         _ => {
             let what = format!("`{}` is \"{}\"", walk.path(key), at.value);
@@ -399,11 +420,4 @@ fn bytes(walk: &mut Walk, key: &'static str, default: u64, problems: &mut Proble
             default
         }
     }
-}
-
-fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
-    number.parse::<u64>().ok()?.checked_mul(*factor)
 }

@@ -275,6 +275,34 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Takes a list of numbers that satisfy a condition.
+    pub(super) fn numbers(
+        &mut self,
+        key: &'static str,
+        (right, holds): (&str, fn(f64) -> bool),
+        problems: &mut Problems,
+    ) -> Vec<f64> {
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
+        let Some(array) = value.get_ref().as_array() else {
+            self.mistyped(value, key, "a list of numbers", problems);
+            return Vec::new();
+        };
+        let mut numbers = Vec::new();
+        for item in array.iter() {
+            match number_of(item.get_ref()) {
+                Some(number) if number.is_finite() && holds(number) => numbers.push(number),
+                Some(number) => {
+                    let what = format!("`{}` has {number}", self.path(key));
+                    problems.note(&item.span(), what, format!("write {right}"));
+                }
+                None => self.mistyped(item, key, right, problems),
+            }
+        }
+        numbers
+    }
+
     /// Takes a list of texts, or one text as a list of one.
     pub(super) fn texts(&mut self, key: &'static str, problems: &mut Problems) -> Vec<At<&'a str>> {
         let Some(value) = self.value(key) else {
@@ -335,6 +363,16 @@ impl<'a> Walk<'a> {
             format!("`{}` is missing", self.path(key)),
             format!("add `{key} = …`"),
         );
+    }
+
+    /// Notes that the text of a key that is there says too much or too little.
+    pub(super) fn refuse(&self, key: &str, remedy: &str, problems: &mut Problems) {
+        let Some(value) = self.table.and_then(|table| table.get(key)) else {
+            return;
+        };
+        let text = value.get_ref().as_str().unwrap_or_default();
+        let what = format!("`{}` is \"{text}\"", self.path(key));
+        problems.note(&value.span(), what, remedy);
     }
 
     pub(super) fn mistyped(

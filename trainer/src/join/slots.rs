@@ -45,6 +45,12 @@ impl Slots {
         self.ids[slot as usize]
     }
 
+    /// Returns the number of whoever has a place; numbers ascend as they are given.
+    #[inline]
+    pub fn stamp(&self, slot: u32) -> u64 {
+        self.stamps[slot as usize]
+    }
+
     /// Gives an id a place, if need be that of the oldest id, which is returned.
     pub fn insert(&mut self, id: EventId) -> (u32, Option<EventId>) {
         let mut evicted = None;

@@ -20,11 +20,41 @@ impl Case {
             events_max: max,
             labels_max: max,
             wait_micros_max: WAIT,
+            learns_revised: false,
+            negative_after: None,
         };
+        Case::of(limits)
+    }
+
+    fn of(limits: Limits) -> Case {
         Case {
             join: Join::new(limits, LAYOUT),
             pairs: Pairs::new(LAYOUT),
         }
+    }
+
+    /// A join that learns revised labels, and takes events for no.
+    fn eager(max: usize) -> Case {
+        Case::of(Limits {
+            events_max: max,
+            labels_max: max,
+            wait_micros_max: WAIT,
+            learns_revised: true,
+            negative_after: Some(40),
+        })
+    }
+
+    /// Takes a label as the fitter does; returns what it revises.
+    fn known(&mut self, id: u32, outcome: f64, time: i64) -> Option<f64> {
+        let label = KnownLabel { outcome, time };
+        let before = self.pairs.len();
+        let id = EventId(id.into());
+        let revision = self.join.label(id, label, &mut self.pairs);
+        if before < self.pairs.len() {
+            self.join.pass(Partition((id.0 % 2) as i32), time);
+        }
+        while self.join.ripen(&mut self.pairs) {}
+        revision.map(|revision| revision.before)
     }
 
     fn event(&mut self, id: u32, time: i64) -> &mut Case {
@@ -33,7 +63,7 @@ impl Case {
             numbers: &[],
         };
         self.join
-            .event(EventId(id.into()), time, row, &mut self.pairs);
+            .event(EventId(id.into()), time, row, Mark(id), &mut self.pairs);
         self
     }
 
@@ -148,14 +178,14 @@ fn what_waits_is_restored_in_its_order() {
     case.event(1, 10).event(2, 20).event(3, 30).label(2, 21);
     case.label(7, 70).label(8, 80);
     let mut again = Case::new(3);
-    for (id, time, row, foreseen) in case.join.waiting() {
-        again.join.restore_event(id, time, row, foreseen);
+    for (id, past, mark) in case.join.waiting() {
+        again.join.restore_event(id, past, mark);
     }
     for (id, label) in case.join.early() {
         again.join.restore_label(id, label);
     }
-    for id in case.join.settled() {
-        again.join.restore_settled(id);
+    for (id, outcome, past) in case.join.settled() {
+        again.join.restore_settled(id, outcome, past);
     }
     for case in [&mut case, &mut again] {
         case.pairs.clear();
@@ -164,5 +194,78 @@ fn what_waits_is_restored_in_its_order() {
         case.label(1, 11).label(3, 31);
     }
     assert_eq!(case.pairs.dataset.records, again.pairs.dataset.records);
+    assert_eq!(case.pairs.marks, again.pairs.marks);
     assert_eq!(case.join.take_tally(), again.join.take_tally());
+}
+
+#[test]
+fn the_same_label_is_a_duplicate_and_another_a_revision() {
+    let mut case = Case::new(10);
+    case.event(1, 0).event(2, 0);
+    let found = [(1, 1.0), (1, 1.0), (1, 0.0), (1, 1.0), (2, 0.0), (2, 1.0)]
+        .map(|(id, outcome)| case.known(id, outcome, 5));
+    assert_eq!(found, [None; 6], "the contract does not say to learn them");
+    let expected = Tally {
+        events: 2,
+        joined: 2,
+        duplicate: 2,
+        revised: 2,
+        learned: 2,
+        ..Tally::default()
+    };
+    case.check(&[1, 2], expected);
+}
+
+#[test]
+fn revised_labels_are_learned_again_in_time() {
+    let mut case = Case::eager(10);
+    case.event(1, 0);
+    let found = [(1.0, 5), (1.0, 6), (0.0, 7), (0.0, 8), (1.0, WAIT + 1)]
+        .map(|(outcome, time)| case.known(1, outcome, time));
+    assert_eq!(found, [None, None, Some(1.0), None, None]);
+    let tally = case.join.take_tally();
+    assert_eq!((tally.duplicate, tally.revised, tally.late), (2, 1, 1));
+    assert_eq!(tally.learned, 2);
+    // Before its event has come, the newest counts.
+    assert_eq!(case.known(2, 1.0, 5), None);
+    assert_eq!(case.known(2, 0.0, 6), None);
+    case.event(2, 0);
+    let last = case.pairs.dataset.targets.last().map(|label| label.value);
+    assert_eq!((last, case.pairs.known.last()), (Some(0.0), Some(&6)));
+}
+
+#[test]
+fn events_without_a_label_are_taken_for_no_when_the_labels_are_past_them() {
+    let mut case = Case::eager(10);
+    for (id, time) in [(1, 0), (2, 10), (3, 5), (4, 30), (5, 31)] {
+        case.event(id, time);
+    }
+    // A label that is ahead of its event moves no clock.
+    case.known(9, 1.0, 1_000_000);
+    assert_eq!(case.pairs.len(), 0);
+    case.known(4, 1.0, 44);
+    assert_eq!(case.pairs.dataset.records.ids(), [4, 1]);
+    // The other partition's clock is behind.
+    case.known(5, 1.0, 41);
+    case.event(6, 41).known(6, 1.0, 90);
+    assert_eq!(case.pairs.dataset.records.ids(), [4, 1, 5, 6]);
+    case.event(7, 41).known(7, 1.0, 50);
+    assert_eq!(case.pairs.dataset.records.ids(), [4, 1, 5, 6, 7, 3, 2]);
+    let values: Vec<f64> = case.pairs.dataset.targets.iter().map(|l| l.value).collect();
+    assert_eq!(values, [1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0]);
+    assert_eq!(case.pairs.known[1], 40);
+    assert_eq!(case.pairs.waited.len(), 4, "only labels were waited for");
+    // The label that comes after all says something else.
+    assert_eq!(case.known(2, 1.0, 60), Some(0.0));
+    assert_eq!(case.join.take_tally().negative, 3);
+}
+
+#[test]
+fn what_is_ripe_is_found_in_bounded_memory() {
+    let mut case = Case::eager(64);
+    for id in 0..20_000_u32 {
+        case.event(id, i64::from(id)).known(id, 1.0, i64::from(id));
+    }
+    let ripening = case.join.ripening.as_ref().map_or(0, Ripening::len);
+    assert!(ripening < 2048, "{ripening}");
 }

@@ -18,6 +18,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{Refusal, Request};
 use crate::config::{Limits, PARTITIONS_DEFAULT};
+use crate::group::SESSIONS;
 use crate::net::Response;
 use crate::services::{NODE_ID, Services};
 use crate::topic::definitions::{self, DEFINITIONS, Definition, Kind};
@@ -179,6 +180,10 @@ fn of_broker(
     let told = [
         ("auto.create.topics.enable", creates.is_some().to_string()),
         ("default.replication.factor", 1.to_string()),
+        (
+            "group.min.session.timeout.ms",
+            SESSIONS.start().as_millis().to_string(),
+        ),
         ("log.cleanup.policy", "delete".to_owned()),
         ("log.retention.ms", (-1).to_string()),
         ("log.segment.bytes", limits.segment_bytes.to_string()),

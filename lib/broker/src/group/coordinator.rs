@@ -17,7 +17,7 @@ use super::{Effect, Join, Joined};
 use crate::sync::lock;
 
 /// The session timeouts that a member may ask for.
-const SESSIONS: std::ops::RangeInclusive<Duration> =
+pub const SESSIONS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(30 * 60);
 
 /// The longest that a rebalance waits for its members, whatever they ask for.

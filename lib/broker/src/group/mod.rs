@@ -16,7 +16,7 @@ mod state;
 mod tests;
 
 pub use admin::{DescribedGroup, DescribedMember};
-pub use coordinator::{Coordinator, Who};
+pub use coordinator::{Coordinator, SESSIONS, Who};
 
 use std::time::Duration;
 

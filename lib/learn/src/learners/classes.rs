@@ -4,7 +4,7 @@ use super::blend::mix;
 use super::linear::{Linear, View};
 use super::params::Rates;
 use super::weights::Weight;
-use super::{Label, NonFinite, Tested};
+use super::{Label, NonFinite, TestedClass};
 use crate::features::{ABSENT, Row, Rows};
 
 /// Tells a class from everything else that is hashed with an id. Weights lie at these hashes in every snapshot: they
@@ -69,6 +69,24 @@ pub(crate) fn likeliest(scores: &[f64]) -> (u16, f64) {
     (best as u16, probabilities(scores)[best])
 }
 
+/// A class that is undone counts at most as much as so many.
+const UNDONE_MAX: f64 = 10.0;
+
+/// Returns how much the step of one class counts, which is told with a probability: if the example was learned with
+/// another label, the gradient is that of the one loss less that of the other, whatever is told.
+pub(crate) fn class_weight(label: &Label, class: usize, probability: f64) -> f64 {
+    let Some(undone) = label.undone else {
+        return label.weight;
+    };
+    let is = |label: f64| label == class as f64;
+    let error = match () {
+        () if is(label.value) => 1.0 - probability,
+        () if is(undone) => probability,
+        () => return 0.0,
+    };
+    label.weight / error.max(1.0 / UNDONE_MAX)
+}
+
 impl<W: Weight> Linear<W> {
     /// Returns the score of each class.
     pub fn class_scores(&self, row: Row<'_>, classes: u16) -> Vec<f64> {
@@ -84,11 +102,12 @@ impl<W: Weight> Linear<W> {
         label: &Label,
         rates: &Rates,
         classes: u16,
-    ) -> Result<Tested, NonFinite> {
+    ) -> Result<TestedClass, NonFinite> {
         let found = probabilities(&self.class_scores(row, classes));
         let known = (0.0..f64::from(classes)).contains(&label.value);
         let came = if known { label.value as usize } else { 0 };
         let predicted = found[came];
+        let likeliest = found.iter().all(|other| *other <= predicted);
         if !predicted.is_finite() {
             return Err(NonFinite);
         }
@@ -96,26 +115,34 @@ impl<W: Weight> Linear<W> {
         for (class, probability) in found.iter().enumerate().filter(|_| known) {
             let target = if class == came { 1.0 } else { 0.0 };
             let salted = salt(row, class as u16, mask, &mut ids);
-            let gradient = (probability - target) * label.weight;
+            let weight = class_weight(label, class, *probability);
+            if weight == 0.0 {
+                continue;
+            }
+            let gradient = (probability - target) * weight;
             self.step_salted(salted, gradient as f32, rates);
         }
         self.watch(row);
         self.examples += 1;
         let cost = -libm::log(predicted.max(f64::MIN_POSITIVE));
-        Ok(Tested { predicted, cost })
+        Ok(TestedClass {
+            predicted,
+            likeliest,
+            cost,
+        })
     }
 
-    /// Learns a micro-batch row by row; adds the probability of the class that came to `tested`.
+    /// Learns a micro-batch row by row; notes what was tested of each.
     pub fn learn_classes(
         &mut self,
         rows: &Rows,
         labels: &[Label],
         rates: &Rates,
         classes: u16,
-        tested: &mut Vec<f64>,
+        note: &mut impl FnMut(TestedClass),
     ) -> Result<(), NonFinite> {
         for (row, label) in rows.iter().zip(labels) {
-            tested.push(self.learn_class(row, label, rates, classes)?.predicted);
+            note(self.learn_class(row, label, rates, classes)?);
         }
         Ok(())
     }

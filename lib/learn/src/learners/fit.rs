@@ -4,7 +4,7 @@ use linfa::DatasetBase;
 use linfa::traits::{FitWith, Predict, PredictInplace};
 
 use super::linear::View;
-use super::{CheckedParams, Label, Learner, NonFinite, ParamsError, Plan, each};
+use super::{CheckedParams, Label, Learner, NonFinite, ParamsError, Plan, TestedClass, each};
 use crate::features::{Layout, Rows};
 
 /// A micro-batch that could not be learned.
@@ -62,12 +62,22 @@ impl<'a> FitWith<'a, Rows, Vec<Label>, LearnError> for CheckedParams {
                 labels: labels.len(),
             });
         }
-        let Learner { model, tested, .. } = &mut learner;
+        let Learner {
+            model,
+            tested,
+            likeliest,
+            ..
+        } = &mut learner;
         tested.clear();
+        likeliest.clear();
+        let mut note = |found: TestedClass| {
+            tested.push(found.predicted);
+            likeliest.push(found.likeliest);
+        };
         match self.classes() {
             Some(classes) => each!(model,
-                linear => linear.learn_classes(rows, labels, &self.rates(), classes, tested),
-                blend => blend.learn_classes(rows, labels, classes, tested))?,
+                linear => linear.learn_classes(rows, labels, &self.rates(), classes, &mut note),
+                blend => blend.learn_classes(rows, labels, classes, &mut note))?,
             None => each!(model,
                 linear => linear.learn_all(rows, labels, &self.rates(), tested),
                 blend => blend.learn_all(rows, labels, tested))?,

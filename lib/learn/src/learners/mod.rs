@@ -46,6 +46,8 @@ pub struct Label {
     pub weight: f64,
     /// What the learner's experts said when the event happened ([`Learner::foresee`]), if the label came later.
     pub foreseen: Option<Opinions>,
+    /// The class that was learned of this example before, and is undone.
+    pub undone: Option<f64>,
 }
 
 impl Label {
@@ -55,6 +57,7 @@ impl Label {
             value,
             weight: 1.0,
             foreseen: None,
+            undone: None,
         }
     }
 
@@ -75,6 +78,16 @@ pub(crate) struct Tested {
     pub cost: f64,
 }
 
+/// The same of an example of several classes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct TestedClass {
+    /// Probability of the class that came.
+    pub predicted: f64,
+    /// Whether no other was more probable.
+    pub likeliest: bool,
+    pub cost: f64,
+}
+
 /// A prediction that is no number; only a model that was tampered with makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("prediction is not finite; the model is broken")]
@@ -86,6 +99,7 @@ pub struct Learner {
     pub(crate) params: CheckedParams,
     pub(crate) model: Model,
     tested: Vec<f64>,
+    likeliest: Vec<bool>,
 }
 
 /// The model, by how its weights move.
@@ -133,6 +147,7 @@ impl Learner {
             params,
             model,
             tested: Vec::new(),
+            likeliest: Vec::new(),
         }
     }
 
@@ -218,20 +233,32 @@ impl Learner {
     /// If the row has another layout.
     pub fn learn(&mut self, row: Row<'_>, label: Label) -> Result<Loss, NonFinite> {
         let rates = self.params.rates();
-        let tested = match self.params.classes() {
-            Some(classes) => each!(&mut self.model,
+        let cost = match self.params.classes() {
+            Some(classes) => {
+                each!(&mut self.model,
                 linear => linear.learn_class(row, &label, &rates, classes),
-                blend => blend.learn_class(row, &label, classes)),
-            None => each!(&mut self.model,
+                blend => blend.learn_class(row, &label, classes))?
+                .cost
+            }
+            None => {
+                each!(&mut self.model,
                 linear => linear.learn(row, &label, &rates),
-                blend => blend.learn(&mut Plan::default(), row, &label)),
+                blend => blend.learn(&mut Plan::default(), row, &label))?
+                .cost
+            }
         };
-        tested.map(|tested| Loss(tested.cost))
+        Ok(Loss(cost))
     }
 
     /// Returns what each row of the last micro-batch was predicted before it was learned.
     pub fn tested(&self) -> &[f64] {
         &self.tested
+    }
+
+    /// Returns for each row of the last micro-batch whether no class was more probable than the one that came; empty
+    /// if labels are no classes.
+    pub fn likeliest(&self) -> &[bool] {
+        &self.likeliest
     }
 
     /// Returns the values of everything that is no hashed weight, as the scorer needs them.

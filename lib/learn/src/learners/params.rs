@@ -101,6 +101,7 @@ impl Params {
             l2,
             schedule,
             crosses,
+            weights: _,
         } = *learner;
         Params(CheckedParams {
             loss,

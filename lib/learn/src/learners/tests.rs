@@ -180,3 +180,80 @@ impl Learner {
             _blend => None)
     }
 }
+
+/// Learns three classes that one category tells apart; returns the mean log loss of the last half.
+fn loss_of_separable_classes(update: Update) -> f64 {
+    let layout = Layout {
+        slots: 3,
+        numbers: 1,
+        crosses: 0,
+    };
+    let params = Params::new(update).loss(Loss::Softmax(3)).check().unwrap();
+    let mut learner = Learner::new(params, layout);
+    let mut sum = 0.0;
+    for at in 0..3000_u32 {
+        let draw = at.wrapping_mul(2_654_435_761) >> 8;
+        let row = Row {
+            ids: &[7, 100 + draw % 3, 200 + at % 5],
+            numbers: &[f64::from(at % 11)],
+        };
+        let loss = learner.learn(row, Label::new(f64::from(draw % 3))).unwrap();
+        if 1500 <= at {
+            sum += loss.0 / 1500.0;
+        }
+    }
+    sum
+}
+
+#[test]
+fn classes_that_are_told_apart_are_told_with_confidence() {
+    for (update, most) in [
+        (Update::Blend, 1e-5),
+        (Update::Coin, 0.001),
+        (Update::Sgd, 0.02),
+        (Update::Adagrad, 0.05),
+        (Update::Normalised, 0.05),
+        (Update::Ftrl, 0.1),
+    ] {
+        let loss = loss_of_separable_classes(update);
+        assert!(loss < most, "{update:?}: {loss} of {}", 3_f64.ln());
+    }
+}
+
+#[test]
+fn a_class_that_is_undone_is_as_if_it_had_never_been_said() {
+    let layout = Layout {
+        slots: 1,
+        numbers: 0,
+        crosses: 0,
+    };
+    for update in [Update::Blend, Update::Adagrad, Update::Sgd] {
+        let params = Params::new(update).loss(Loss::Softmax(3)).check().unwrap();
+        let mut learner = Learner::new(params, layout);
+        let row = Row {
+            ids: &[7],
+            numbers: &[],
+        };
+        let mut told = [0.0; 3];
+        for at in 0..6000_u32 {
+            // Half of the events are of class 1, half of class 2; one in four is said to be of class 0 at first.
+            let class = 1 + (at.wrapping_mul(2_654_435_761) >> 16 & 1);
+            if at % 4 == 0 {
+                learner.learn(row, Label::new(0.0)).unwrap();
+            }
+            let label = Label {
+                undone: (at % 4 == 0).then_some(0.0),
+                ..Label::new(f64::from(class))
+            };
+            learner.learn(row, label).unwrap();
+            if 3000 <= at {
+                let now = learner.predict_classes(row);
+                told.iter_mut()
+                    .zip(now)
+                    .for_each(|(sum, now)| *sum += now / 3000.0);
+            }
+        }
+        assert!(told[0] < 0.08, "{update:?} {told:?}");
+        assert!((told[1] - told[2]).abs() < 0.1, "{update:?} {told:?}");
+    }
+}

@@ -1,5 +1,7 @@
 //! How far predicted numbers were from true ones: sums, so that any two sets merge.
 
+use crate::codec::{Malformed, Reader, Writer};
+
 /// Sums over a set of predicted numbers and what they should have been.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Errors {
@@ -62,6 +64,43 @@ impl Errors {
         self.squares += error * error;
         self.pinballs += share * error;
         self.base_squares += (base - label) * (base - label);
+    }
+
+    /// Removes all that the set has.
+    pub(super) fn clear(&mut self) {
+        *self = Errors::new(self.quantile);
+    }
+
+    /// Returns how many labels it has.
+    pub fn labels(&self) -> u64 {
+        self.labels
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer) {
+        writer.u64(self.labels);
+        for sum in [
+            self.sum,
+            self.absolutes,
+            self.squares,
+            self.pinballs,
+            self.base_squares,
+        ] {
+            writer.f64(sum);
+        }
+    }
+
+    pub(super) fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Malformed> {
+        self.labels = reader.u64()?;
+        for sum in [
+            &mut self.sum,
+            &mut self.absolutes,
+            &mut self.squares,
+            &mut self.pinballs,
+            &mut self.base_squares,
+        ] {
+            *sum = reader.f64()?;
+        }
+        Ok(())
     }
 
     /// Adds all that another set has.

@@ -1,23 +1,30 @@
 //! Prequential metrics: how good predictions were that were made before their labels were learned.
 //!
 //! Predictions and outcomes go in, in the order in which they were learned; figures come out for all time, for
-//! the last labels, and by stretches of the stream's own time. Memory is bounded, every figure comes from sums
-//! that merge, and AUC carries the bound of its error.
+//! the last labels, and by stretches of the stream's own time; or ([`Board`]) for its last five minutes, hour and day, by
+//! slice. Memory is bounded and every figure comes from sums that merge. Means are exact but for rounding (a sum of n
+//! parts is off by n rounding errors at most); both areas come from 1,024 bins and carry the bound of their error; the
+//! calibration error is over groups of about equal size, made of whole bins, which it says.
 
+mod board;
+mod classes;
 mod errors;
 mod quality;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use std::collections::BTreeMap;
 
 use schemas::model::Prequential;
 
+pub use self::board::{Board, Mark, NONE, OTHER, Place, Told, VALUES_MAX};
+pub use self::classes::{ClassSummary, Classes};
 pub use self::errors::{ErrorSummary, Errors};
-pub use self::quality::Quality;
-use self::quality::Tested;
-pub use self::summary::{Auc, CalibrationGroup, Summary};
+pub use self::quality::{Quality, Tested};
+pub use self::summary::{Auc, BrierSplit, CalibrationGroup, Summary};
+pub use self::windows::Figures;
 pub use crate::codec::Malformed;
 use crate::codec::{Reader, Writer};
 
@@ -77,11 +84,9 @@ impl Metrics {
 
     /// Takes a prediction, what became of it, and when that was known (microseconds of stream time).
     ///
-    /// What is no probability is not counted.
-    pub fn observe(&mut self, probability: f64, label: bool, time_micros: i64) {
-        let Some(tested) = Tested::new(probability, label, self.base_rate()) else {
-            return;
-        };
+    /// Returns what was tested, for a [`Board`]; `None` of what is no probability, which is not counted.
+    pub fn observe(&mut self, probability: f64, label: bool, time_micros: i64) -> Option<Tested> {
+        let tested = Tested::new(probability, label, self.base_rate())?;
         self.all_time.add(&tested);
         self.newest_part().add(&tested);
         if let Some(stretch) = self.stretch(time_micros) {
@@ -89,6 +94,7 @@ impl Metrics {
         }
         self.seen[0] += 1;
         self.seen[1] += u64::from(label);
+        Some(tested)
     }
 
     /// Returns the part of the last labels that is not yet full.

@@ -36,8 +36,17 @@ pub(super) struct Bin {
     pub sum: f64,
 }
 
+impl Bin {
+    fn merge(&mut self, other: &Bin) {
+        self.labels[0] += other.labels[0];
+        self.labels[1] += other.labels[1];
+        self.sum += other.sum;
+    }
+}
+
 /// A prediction, what became of it, and what is the same for every set that it is added to.
-pub(super) struct Tested {
+#[derive(Clone, Copy, Debug)]
+pub struct Tested {
     probability: f64,
     label: bool,
     loss: f64,
@@ -47,7 +56,7 @@ pub(super) struct Tested {
 
 impl Tested {
     /// `None` of what is no probability.
-    pub fn new(probability: f64, label: bool, base_rate: f64) -> Option<Tested> {
+    pub(super) fn new(probability: f64, label: bool, base_rate: f64) -> Option<Tested> {
         let is_probability = |value: f64| (0.0..=1.0).contains(&value);
         (is_probability(probability) && is_probability(base_rate)).then(|| Tested {
             probability,
@@ -56,6 +65,10 @@ impl Tested {
             base_loss: loss(base_rate, label),
             bin: bin(probability),
         })
+    }
+
+    pub(super) fn bin(&self) -> u16 {
+        self.bin as u16
     }
 }
 
@@ -110,8 +123,48 @@ impl Quality {
         bin.sum += tested.probability;
     }
 
+    /// Says whether a prediction's bin has nothing yet.
+    #[inline]
+    pub(super) fn is_free(&self, tested: &Tested) -> bool {
+        self.bins[tested.bin].labels == [0; 2]
+    }
+
+    /// Returns the bins that have something.
+    pub(super) fn filled(&self) -> impl Iterator<Item = u16> {
+        let bins = self.bins.iter().zip(0..);
+        bins.filter(|(bin, _)| bin.labels != [0; 2])
+            .map(|(_, at)| at)
+    }
+
+    /// Removes all that the set has; `touched` names the bins that have something, if that is known.
+    pub(super) fn clear(&mut self, touched: Option<&[u16]>) {
+        (self.log_loss, self.base_log_loss, self.squares) = (0.0, 0.0, 0.0);
+        self.decided = [[0; 2]; 2];
+        match touched {
+            Some(bins) => bins
+                .iter()
+                .for_each(|bin| self.bins[usize::from(*bin)] = Bin::default()),
+            None => self.bins.fill(Bin::default()),
+        }
+    }
+
     /// Adds all that another set has.
     pub fn merge(&mut self, other: &Quality) {
+        self.merge_sums(other);
+        for (mine, others) in self.bins.iter_mut().zip(&other.bins) {
+            mine.merge(others);
+        }
+    }
+
+    /// Adds all that another set has, of which these bins have something.
+    pub(super) fn merge_bins(&mut self, other: &Quality, bins: &[u16]) {
+        self.merge_sums(other);
+        for at in bins.iter().map(|bin| usize::from(*bin)) {
+            self.bins[at].merge(&other.bins[at]);
+        }
+    }
+
+    fn merge_sums(&mut self, other: &Quality) {
         self.log_loss += other.log_loss;
         self.base_log_loss += other.base_log_loss;
         self.squares += other.squares;
@@ -122,11 +175,6 @@ impl Quality {
             .zip(other.decided.as_flattened())
         {
             *mine += others;
-        }
-        for (mine, others) in self.bins.iter_mut().zip(&other.bins) {
-            mine.labels[0] += others.labels[0];
-            mine.labels[1] += others.labels[1];
-            mine.sum += others.sum;
         }
     }
 

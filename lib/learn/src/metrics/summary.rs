@@ -18,8 +18,12 @@ pub struct Summary {
     pub base_log_loss: f64,
     /// Mean squared distance from the outcome.
     pub brier: f64,
+    /// What it consists of.
+    pub brier_split: BrierSplit,
     /// Area under the ROC curve; `None` if all outcomes are the same.
     pub auc: Option<Auc>,
+    /// Area under the curve of precision over recall; `None` if nothing was yes.
+    pub pr_auc: Option<Auc>,
     /// Share of decisions that were right.
     pub accuracy: f64,
     /// Share of the decisions for yes that were right; `None` if there are none.
@@ -32,7 +36,22 @@ pub struct Summary {
     pub calibration: Vec<CalibrationGroup>,
 }
 
-/// Area under the ROC curve, computed on binned predictions.
+/// What the Brier score consists of, over `calibration`: reliability - resolution + uncertainty, and what predictions
+/// and outcomes vary within a group.
+///
+/// # Source
+/// Murphy 1973, "A New Vector Partition of the Probability Score".
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BrierSplit {
+    /// Mean squared distance of prediction from rate: less is better.
+    pub reliability: f64,
+    /// Mean squared distance of each group's rate from the whole's: more is better.
+    pub resolution: f64,
+    /// Variance of the outcomes: no model changes it.
+    pub uncertainty: f64,
+}
+
+/// Area under a curve, computed on binned predictions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Auc {
     /// The area.
@@ -64,13 +83,16 @@ pub(super) fn summarise(quality: &Quality) -> Option<Summary> {
     let errors = calibration
         .iter()
         .map(|group| group.labels as f64 * (group.predicted - group.observed).abs());
+    let positives = missed + right_yes;
     Some(Summary {
         labels,
-        positives: missed + right_yes,
+        positives,
         log_loss: mean(quality.log_loss),
         base_log_loss: mean(quality.base_log_loss),
         brier: mean(quality.squares),
+        brier_split: split(&calibration, labels, positives),
         auc: area(&quality.bins),
+        pr_auc: precision_area(&quality.bins, positives),
         accuracy: mean((right_no + right_yes) as f64),
         precision: share(right_yes, false_yes + right_yes),
         recall: share(right_yes, missed + right_yes),
@@ -95,6 +117,46 @@ fn area(bins: &[Bin]) -> Option<Auc> {
         area: (won + tied / 2.0) / pairs,
         error_max: tied / 2.0 / pairs,
     })
+}
+
+/// Follows precision over recall from the highest prediction down: in each bin once with its no first, and once with
+/// its yes first; the true area lies between. Between two of a kind the curve is as counts make it, not straight.
+///
+/// # Source
+/// Davis and Goadrich 2006, "The Relationship Between Precision-Recall and ROC Curves".
+fn precision_area(bins: &[Bin], positives: u64) -> Option<Auc> {
+    let (mut yes, mut no, mut least, mut most) = (0.0, 0.0, 0.0, 0.0);
+    for bin in bins.iter().rev() {
+        let [no_here, yes_here] = bin.labels.map(|count| count as f64);
+        if 0.0 < yes_here {
+            // The integral of (yes + x) / (yes + x + no) over the bin's yes.
+            let area = |no: f64| match no {
+                0.0 => yes_here,
+                no => yes_here - no * libm::log1p(yes_here / (yes + no)),
+            };
+            least += area(no + no_here);
+            most += area(no);
+        }
+        yes += yes_here;
+        no += no_here;
+    }
+    (positives != 0).then(|| Auc {
+        area: (least + most) / 2.0 / positives as f64,
+        error_max: (most - least) / 2.0 / positives as f64,
+    })
+}
+
+fn split(groups: &[CalibrationGroup], labels: u64, positives: u64) -> BrierSplit {
+    let rate = positives as f64 / labels as f64;
+    let mean = |of: &dyn Fn(&CalibrationGroup) -> f64| {
+        let parts = groups.iter().map(|group| group.labels as f64 * of(group));
+        parts.sum::<f64>() / labels as f64
+    };
+    BrierSplit {
+        reliability: mean(&|group| (group.predicted - group.observed).powi(2)),
+        resolution: mean(&|group| (group.observed - rate).powi(2)),
+        uncertainty: rate * (1.0 - rate),
+    }
 }
 
 fn calibrate(bins: &[Bin], labels: u64) -> Vec<CalibrationGroup> {

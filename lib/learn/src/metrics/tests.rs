@@ -184,3 +184,59 @@ fn a_snapshot_changes_nothing() {
     many[40..48].fill(0xff);
     assert!(Metrics::from_bytes(config(), &many).is_err());
 }
+
+/// Follows precision over recall label by label; between two of a kind as counts make it.
+fn precision_area(mut examples: Vec<(f64, bool)>) -> f64 {
+    examples.sort_by(|one, other| other.0.total_cmp(&one.0));
+    let (mut yes, mut no, mut area) = (0.0_f64, 0.0_f64, 0.0);
+    for (_, label) in &examples {
+        if *label {
+            area += if no == 0.0 {
+                1.0
+            } else {
+                1.0 - no * (1.0 / (yes + no)).ln_1p()
+            };
+            yes += 1.0;
+        } else {
+            no += 1.0;
+        }
+    }
+    area / yes
+}
+
+#[test]
+fn precision_over_recall_is_within_its_bound() {
+    for count in [50, 1000, 20_000] {
+        let examples = examples(count);
+        let found = quality(&examples).summary().unwrap().pr_auc.unwrap();
+        let expected = precision_area(examples);
+        assert!(
+            (found.area - expected).abs() <= found.error_max + 1e-12,
+            "{found:?}, not {expected}"
+        );
+        assert!(found.error_max < 0.01, "{found:?}");
+    }
+    assert_eq!(quality(&[(0.5, false)]).summary().unwrap().pr_auc, None);
+    let best = quality(&[(0.9, true), (0.1, false)]).summary().unwrap();
+    assert_eq!(best.pr_auc.map(|auc| auc.area), Some(1.0));
+}
+
+#[test]
+fn the_brier_score_splits_into_its_parts() {
+    // Predictions that are the same within each group leave nothing over.
+    let examples: Vec<(f64, bool)> = (0..1000)
+        .map(|at| match at % 5 {
+            0 | 1 => (0.2, at % 10 == 0),
+            _ => (0.7, at % 3 == 0),
+        })
+        .collect();
+    let summary = quality(&examples).summary().unwrap();
+    let BrierSplit {
+        reliability,
+        resolution,
+        uncertainty,
+    } = summary.brier_split;
+    let whole = reliability - resolution + uncertainty;
+    assert!((whole - summary.brier).abs() < 1e-12, "{summary:?}");
+    assert!(0.0 < resolution && 0.0 < reliability);
+}

@@ -1,24 +1,22 @@
 //! The poll thread: one consumer of a group, its records gathered into batches, its rebalances handed over.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientConfig, ClientContext};
-use schemas::{Offset, Partition};
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::describe;
 use super::queue::{Handful, Queue, Taken};
+use super::rebalance::{Rebalances, commit, partitions_of};
 use crate::batch::{BatchBuilder, TopicPartition};
-use crate::broker::{Assigned, BrokerError, Event, Order, Start, Subscription};
+use crate::broker::{BrokerError, Event, Order, Subscription};
 
 /// Batches between the poll thread and the stage.
 const CHANNEL_BATCHES: usize = 8;
@@ -41,20 +39,17 @@ const LEAVE_MAX: Duration = Duration::from_secs(5);
 /// How often the ends of the logs are reported.
 const HIGH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Joins a group. With a lock, the group shares that topic, and whoever has it reads all partitions of `topics`.
 pub(super) fn subscribe(
     config: &ClientConfig,
+    lock: Option<&str>,
     group: &str,
     topics: &[&str],
 ) -> Result<Subscription, BrokerError> {
     let setup = |error: KafkaError| BrokerError::Setup(error.to_string());
     let (events_in, events) = mpsc::channel(CHANNEL_BATCHES);
     let (orders, orders_out) = mpsc::channel(CHANNEL_ORDERS);
-    let context = Rebalances {
-        events: events_in.clone(),
-        open: Mutex::default(),
-        queue: Mutex::default(),
-        owns: AtomicBool::new(false),
-    };
+    let context = Rebalances::new(events_in.clone(), topics, lock);
     let consumer: BaseConsumer<Rebalances> = consumer_config(config, group)
         .create_with_context(context)
         .map_err(setup)?;
@@ -69,7 +64,9 @@ pub(super) fn subscribe(
         orders: orders_out,
         reported_at: Instant::now(),
     };
-    poller.consumer.subscribe(topics).map_err(setup)?;
+    let shared = lock.as_slice();
+    let shared = if shared.is_empty() { topics } else { shared };
+    poller.consumer.subscribe(shared).map_err(setup)?;
     std::thread::Builder::new()
         .name("poll".to_owned())
         .spawn(move || poller.run())
@@ -84,6 +81,8 @@ fn consumer_config(config: &ClientConfig, group: &str) -> ClientConfig {
         ("enable.auto.commit", "false"),
         ("enable.auto.offset.store", "false"),
         ("auto.offset.reset", "earliest"),
+        // Partitions that do not move flow on, and the others move once.
+        ("partition.assignment.strategy", "cooperative-sticky"),
         ("fetch.min.bytes", "1"),
         ("fetch.wait.max.ms", "500"),
         // librdkafka waits a second by default before it fetches again after its queue was full.
@@ -105,142 +104,6 @@ fn consumer_config(config: &ClientConfig, group: &str) -> ClientConfig {
         }
     }
     config
-}
-
-/// Answers rebalances, and holds the batches that are being gathered.
-struct Rebalances {
-    events: mpsc::Sender<Event>,
-    /// Locked by the poll thread alone: rebalances are served inside its polls.
-    open: Mutex<Vec<BatchBuilder>>,
-    /// What assigned partitions flow into. Locked by the poll thread alone.
-    queue: Mutex<Option<Queue>>,
-    /// Whether there are partitions whose queue is worth waiting for.
-    owns: AtomicBool,
-}
-
-impl ClientContext for Rebalances {}
-
-impl ConsumerContext for Rebalances {
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        kind: RDKafkaRespErr,
-        list: &mut TopicPartitionList,
-    ) {
-        let partitions = partitions_of(list);
-        let assigns = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        // A revocation takes everything: the assignor is not a cooperative one.
-        let owns = assigns && !partitions.is_empty();
-        self.owns.store(owns, Ordering::Relaxed);
-        let done = if !assigns {
-            self.revoked(consumer, partitions);
-            consumer.unassign()
-        } else if self.take_in(consumer, &partitions) {
-            consumer.assign(&self.assigned(partitions))
-        } else {
-            let reason = "no queue for a partition";
-            Err(KafkaError::Subscription(reason.to_owned()))
-        };
-        if let Err(error) = done {
-            let reason = format!("could not take the assignment: {error}");
-            let _ = self
-                .events
-                .blocking_send(Event::Failed(BrokerError::Setup(reason)));
-        }
-    }
-}
-
-impl Rebalances {
-    /// Lets partitions flow into our queue; says whether all do.
-    fn take_in(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) -> bool {
-        let Ok(queue) = self.queue.lock() else {
-            return false;
-        };
-        let Some(queue) = queue.as_ref() else {
-            return false;
-        };
-        partitions
-            .iter()
-            .all(|partition| queue.take_in(consumer.client(), partition))
-    }
-
-    /// Asks the stage where to begin.
-    fn assigned(&self, partitions: Vec<TopicPartition>) -> TopicPartitionList {
-        let (answer, starts) = oneshot::channel();
-        let mut list = TopicPartitionList::new();
-        // A stage that has gone needs no partitions.
-        if self
-            .events
-            .blocking_send(Event::Assigned(partitions, answer))
-            .is_err()
-        {
-            return list;
-        }
-        for Assigned { partition, start } in starts.blocking_recv().unwrap_or_default() {
-            let offset = match start {
-                Start::Committed => rdkafka::Offset::Invalid,
-                Start::At(offset) => rdkafka::Offset::Offset(offset.0),
-            };
-            if list
-                .add_partition_offset(&partition.topic, partition.partition.0, offset)
-                .is_err()
-            {
-                warn!(%partition, "cannot begin at the offset; beginning at the committed one");
-                list.add_partition(&partition.topic, partition.partition.0);
-            }
-        }
-        list
-    }
-
-    /// Lets the stage finish, and commits what it says.
-    fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: Vec<TopicPartition>) {
-        if let Ok(mut open) = self.open.lock() {
-            // Records that were not handed over are read again by whoever comes next.
-            open.clear();
-        }
-        let (answer, durable) = oneshot::channel();
-        if self
-            .events
-            .blocking_send(Event::Revoked(partitions, answer))
-            .is_err()
-        {
-            return;
-        }
-        if let Ok(durable) = durable.blocking_recv() {
-            commit(consumer, durable, CommitMode::Sync);
-        }
-    }
-}
-
-fn partitions_of(list: &TopicPartitionList) -> Vec<TopicPartition> {
-    let partition =
-        |(topic, partition): &(String, i32)| (topic.as_str(), Partition(*partition)).into();
-    let mut keys: Vec<(String, i32)> = list.to_topic_map().into_keys().collect();
-    keys.sort();
-    keys.iter().map(partition).collect()
-}
-
-fn commit(
-    consumer: &BaseConsumer<Rebalances>,
-    offsets: Vec<(TopicPartition, Offset)>,
-    mode: CommitMode,
-) {
-    if offsets.is_empty() {
-        return;
-    }
-    let mut list = TopicPartitionList::new();
-    for (partition, offset) in &offsets {
-        let offset = rdkafka::Offset::Offset(offset.0);
-        if let Err(error) =
-            list.add_partition_offset(&partition.topic, partition.partition.0, offset)
-        {
-            warn!(%partition, %error, "cannot commit the offset");
-        }
-    }
-    // An offset that is not committed is only work done twice: the outputs say what is done.
-    if let Err(error) = consumer.commit(&list, mode) {
-        warn!(%error, "offsets were not committed");
-    }
 }
 
 struct Poller {
@@ -315,6 +178,7 @@ impl Poller {
     /// Serves rebalances and errors, takes what is there until a batch is full, and hands that over.
     fn round(&mut self) -> Result<(), Gone> {
         self.serve()?;
+        self.consumer.context().take_on_next(&self.consumer);
         let owns = self.consumer.context().owns.load(Ordering::Relaxed);
         let mut wait = if owns { POLL_WAIT } else { Duration::ZERO };
         while let Some(handful) = self.take(wait) {

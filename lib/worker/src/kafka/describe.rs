@@ -1,17 +1,23 @@
-//! What librdkafka knows and the Rust binding does not tell: topic ids, and the cached end of a log.
+//! What librdkafka knows and the Rust binding does not tell: topic ids, and the cached end of a log; and how short
+//! sessions may be.
 
 use std::ffi::{CStr, CString};
 use std::ptr;
 use std::time::Duration;
 
-use rdkafka::client::Client;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, ClientContext};
 use rdkafka_sys as sys;
 use schemas::{Offset, TopicId};
 
 use crate::batch::TopicPartition;
 use crate::broker::{BrokerError, TopicInfo};
+
+/// The broker's own setting: it refuses members whose session is shorter.
+const SESSION_MIN: &str = "group.min.session.timeout.ms";
 
 /// Returns the end of a partition's log as of the last fetch; asks nobody.
 pub(super) fn cached_high<C: ClientContext>(
@@ -47,6 +53,34 @@ pub(super) fn topic(
     let client: BaseConsumer = config.create().map_err(|error| failed(error.to_string()))?;
     let name = CString::new(name).map_err(|_| failed("the name has a zero byte".to_owned()))?;
     describe(&client, &name, timeout).map_err(failed)
+}
+
+/// Asks a broker how short a session may be.
+pub(super) async fn session_min(
+    config: &ClientConfig,
+    timeout: Duration,
+) -> Result<Duration, BrokerError> {
+    let failed = |error: KafkaError| BrokerError::Setup(error.to_string());
+    let admin: AdminClient<DefaultClientContext> = config.create().map_err(failed)?;
+    let asked = tokio::task::spawn_blocking(move || {
+        let metadata = admin.inner().fetch_metadata(None, timeout)?;
+        let id = metadata.brokers().first().map_or(-1, |broker| broker.id());
+        Ok((admin, id))
+    });
+    let (admin, id) = asked
+        .await
+        .unwrap_or(Err(KafkaError::Canceled))
+        .map_err(failed)?;
+    let options = AdminOptions::new().request_timeout(Some(timeout));
+    let resource = [ResourceSpecifier::Broker(id)];
+    let described = admin.describe_configs(&resource, &options).await;
+    let found = described
+        .map_err(failed)?
+        .pop()
+        .and_then(Result::ok)
+        .and_then(|broker| broker.get(SESSION_MIN)?.value.as_ref()?.parse().ok());
+    let unknown = || BrokerError::Setup(format!("the broker does not say its {SESSION_MIN}"));
+    found.map(Duration::from_millis).ok_or_else(unknown)
 }
 
 fn describe<C: ConsumerContext>(

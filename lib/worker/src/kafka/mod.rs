@@ -5,6 +5,8 @@ mod describe;
 mod produce;
 mod queue;
 mod read;
+mod rebalance;
+mod scan;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -12,11 +14,14 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use schemas::Offset;
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use crate::batch::{Batch, TopicPartition};
 use crate::broker::{Broker, BrokerError, Subscription, TopicInfo, Watermarks};
 
 pub use produce::KafkaLane;
+pub use queue::Taken;
+pub use scan::{Scanned, scan};
 
 /// How long a worker waits for a topic that is not there yet: a launcher may still be making it.
 const TOPIC_WAIT: Duration = Duration::from_secs(60);
@@ -27,10 +32,20 @@ const TOPIC_RETRY: Duration = Duration::from_millis(100);
 /// How long one request to the broker may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The property that says after which silence a member of a group is gone.
+const SESSION: &str = "session.timeout.ms";
+
+/// The property that says how often a member says that it is there.
+const HEARTBEAT: &str = "heartbeat.interval.ms";
+
+/// Heartbeats in a session: three may be lost.
+const HEARTBEATS: u32 = 4;
+
 /// A connection to Kafka: consumers of its own for each subscription, one producer for all lanes.
 #[derive(Clone)]
 pub struct Kafka {
     config: ClientConfig,
+    lock: Option<Arc<str>>,
     linger: Duration,
     producer: Arc<OnceLock<produce::Producer>>,
 }
@@ -57,6 +72,7 @@ impl Kafka {
         }
         Ok(Kafka {
             config,
+            lock: None,
             linger: Duration::ZERO,
             producer: Arc::default(),
         })
@@ -68,6 +84,41 @@ impl Kafka {
     pub fn with_linger(mut self, linger: Duration) -> Kafka {
         self.linger = linger;
         self.producer = Arc::default();
+        self
+    }
+
+    /// Makes subscriptions all or nothing: of a group, the member that gets partition 0 of `lock` gets every partition
+    /// of its topics, and the others stand by to take its place.
+    pub fn all_or_nothing(mut self, lock: &str) -> Kafka {
+        self.lock = Some(lock.into());
+        self
+    }
+
+    /// Lets a group notice sooner that a member was killed: after this time, or as soon as the brokers allow. What the
+    /// operator has set stays.
+    pub async fn with_session(mut self, wanted: Duration) -> Kafka {
+        if self.config.get(SESSION).is_some() {
+            return self;
+        }
+        let config = self.config.clone();
+        let least = describe::session_min(&config, REQUEST_TIMEOUT).await;
+        let session = match least {
+            Ok(least) => wanted.max(least),
+            Err(error) => {
+                warn!(%error, "cannot ask how short sessions may be; they stay as they are");
+                return self;
+            }
+        };
+        if wanted < session {
+            warn!(
+                ?session,
+                ?wanted,
+                "the brokers want longer sessions: set their group.min.session.timeout.ms"
+            );
+        }
+        self.config
+            .set(SESSION, session.as_millis().to_string())
+            .set(HEARTBEAT, (session / HEARTBEATS).as_millis().to_string());
         self
     }
 
@@ -84,7 +135,7 @@ impl Broker for Kafka {
     type Lane = KafkaLane;
 
     fn subscribe(&self, group: &str, topics: &[&str]) -> Result<Subscription, BrokerError> {
-        consume::subscribe(&self.config, group, topics)
+        consume::subscribe(&self.config, self.lock.as_deref(), group, topics)
     }
 
     fn follow(

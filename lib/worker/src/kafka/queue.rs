@@ -137,11 +137,40 @@ impl Drop for Handful {
 }
 
 /// A record in the client's memory.
-pub(super) struct Taken<'a> {
+pub struct Taken<'a> {
     native: &'a sys::rd_kafka_message_t,
 }
 
 impl Taken<'_> {
+    /// Returns its offset.
+    pub fn offset(&self) -> Offset {
+        Offset(self.native.offset)
+    }
+
+    /// Returns its partition's number.
+    pub fn partition(&self) -> Partition {
+        Partition(self.native.partition)
+    }
+
+    /// Returns its value.
+    pub fn value(&self) -> Option<&[u8]> {
+        // SAFETY: the record lives as long as the result; the value is null or as long as is said.
+        unsafe { bytes(self.native.payload, self.native.len) }
+    }
+
+    /// Goes through its headers, as far as their names are text.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> + Clone {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the record lives; the pointer is to a local.
+        let found = unsafe { sys::rd_kafka_message_headers(self.native, &raw mut headers) };
+        let there = found == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+        let headers: *const sys::rd_kafka_headers_t = headers;
+        (0..)
+            // SAFETY: the headers are those of this record, which lives as long as the result.
+            .map_while(move |at| unsafe { there.then(|| header::<'_>(headers, at))? })
+            .filter_map(|(name, value)| Some((name.to_str().ok()?, value.unwrap_or_default())))
+    }
+
     /// Says whether the record is of a partition.
     pub(super) fn is_of(&self, partition: &TopicPartition) -> bool {
         partition.partition.0 == self.native.partition
@@ -188,23 +217,31 @@ impl Taken<'_> {
 /// # Safety
 /// `headers` are those of a live record.
 unsafe fn copy_headers(headers: *const sys::rd_kafka_headers_t, builder: &mut BatchBuilder) {
+    for at in 0.. {
+        // SAFETY: the caller says so, and what it gets goes before the record does.
+        let Some((name, value)) = (unsafe { header(headers, at) }) else {
+            return;
+        };
+        builder.header(name.to_bytes(), value);
+    }
+}
+
+/// Returns one of a record's headers.
+///
+/// # Safety
+/// `headers` are those of a record that lives as long as the result.
+unsafe fn header<'a>(
+    headers: *const sys::rd_kafka_headers_t,
+    at: usize,
+) -> Option<(&'a CStr, Option<&'a [u8]>)> {
     let (mut name, mut value, mut len): (*const c_char, *const c_void, usize) =
         (ptr::null(), ptr::null(), 0);
-    for at in 0.. {
-        // SAFETY: pointers are to locals, and what they are set to lives as long as the record.
-        unsafe {
-            let found = sys::rd_kafka_header_get_all(
-                headers,
-                at,
-                &raw mut name,
-                &raw mut value,
-                &raw mut len,
-            );
-            if found != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return;
-            }
-            builder.header(CStr::from_ptr(name).to_bytes(), bytes(value, len));
-        }
+    // SAFETY: pointers are to locals, and what they are set to lives as long as the record.
+    unsafe {
+        let found =
+            sys::rd_kafka_header_get_all(headers, at, &raw mut name, &raw mut value, &raw mut len);
+        let there = found == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+        there.then(|| (CStr::from_ptr(name), bytes(value, len)))
     }
 }
 

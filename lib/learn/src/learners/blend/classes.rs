@@ -2,8 +2,9 @@
 
 use super::{Blend, EXPERTS, Judgement, Opinions, Plan, Weights, judge};
 use crate::features::{Row, Rows};
-use crate::learners::classes::{against, probabilities, salt};
-use crate::learners::{Label, NonFinite, Tested};
+use crate::learners::classes::{against, class_weight, probabilities, salt};
+use crate::learners::{Label, NonFinite, TestedClass};
+use crate::math::sigmoid;
 
 impl Blend {
     /// Returns the score of each class.
@@ -22,7 +23,7 @@ impl Blend {
         row: Row<'_>,
         label: &Label,
         classes: u16,
-    ) -> Result<Tested, NonFinite> {
+    ) -> Result<TestedClass, NonFinite> {
         let mut ids = Vec::new();
         let mut judged: Vec<(Plan, Judgement)> = Vec::new();
         for class in 0..classes {
@@ -38,28 +39,28 @@ impl Blend {
         let scores: Vec<f64> = judged.iter().map(score).collect();
         let known = (0.0..f64::from(classes)).contains(&label.value);
         let came = if known { label.value as usize } else { 0 };
-        let predicted = probabilities(&scores)[came];
+        let found = probabilities(&scores);
+        let predicted = found[came];
+        let likeliest = found.iter().all(|other| *other <= predicted);
         if !predicted.is_finite() {
             return Err(NonFinite);
         }
         if known {
-            self.teach_classes(&judged, &scores, came, label.weight);
+            self.teach_classes(&judged, &scores, label);
         }
         if let Some((plan, _)) = judged.first() {
             self.watch(plan, row);
         }
         self.examples += 1;
         let cost = -libm::log(predicted.max(f64::MIN_POSITIVE));
-        Ok(Tested { predicted, cost })
+        Ok(TestedClass {
+            predicted,
+            likeliest,
+            cost,
+        })
     }
 
-    fn teach_classes(
-        &mut self,
-        judged: &[(Plan, Judgement)],
-        scores: &[f64],
-        came: usize,
-        weight: f64,
-    ) {
+    fn teach_classes(&mut self, judged: &[(Plan, Judgement)], scores: &[f64], label: &Label) {
         let loss = self.target.loss;
         let others = against(scores);
         let by_expert: [Vec<f64>; EXPERTS] = std::array::from_fn(|expert| {
@@ -69,7 +70,15 @@ impl Blend {
             against(&said.collect::<Vec<f64>>())
         });
         for (class, (plan, judgement)) in judged.iter().enumerate() {
-            let target = if class == came { 1.0 } else { 0.0 };
+            let target = if label.value == class as f64 {
+                1.0
+            } else {
+                0.0
+            };
+            let weight = class_weight(label, class, sigmoid(scores[class] - others[class]));
+            if weight == 0.0 {
+                continue;
+            }
             let held: Opinions = std::array::from_fn(|expert| by_expert[expert][class]);
             self.stack
                 .learn(loss, judgement.opinions, others[class], target, weight);
@@ -77,16 +86,16 @@ impl Blend {
         }
     }
 
-    /// Learns a micro-batch row by row; adds the probability of the class that came to `tested`.
+    /// Learns a micro-batch row by row; notes what was tested of each.
     pub fn learn_classes(
         &mut self,
         rows: &Rows,
         labels: &[Label],
         classes: u16,
-        tested: &mut Vec<f64>,
+        note: &mut impl FnMut(TestedClass),
     ) -> Result<(), NonFinite> {
         for (row, label) in rows.iter().zip(labels) {
-            tested.push(self.learn_class(row, label, classes)?.predicted);
+            note(self.learn_class(row, label, classes)?);
         }
         Ok(())
     }
