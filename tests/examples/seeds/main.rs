@@ -17,7 +17,7 @@ use broker::log::batch;
 use broker::log::codec::Codec;
 use broker::services::Services;
 use ingest::Moments;
-use learn::features::{FeatureSpace, Row};
+use learn::features::FeatureSpace;
 use learn::learners::{Learner, Params};
 use learn::model::{Lineage, Snapshot};
 use linfa::ParamGuard;
@@ -25,12 +25,11 @@ use schemas::clean::{CleanEncoder, CleanHeader};
 use schemas::{Columns, Contract, Offset, Partition, TopicId};
 use seal::{Opener, Sealer};
 use trainer::fit::Fitter;
-use trainer::input::{Body, Part};
-use trainer::join::{EventId, KnownLabel};
 
 const FLIGHTS: &str = include_str!("../../../schemas/fixtures/contract.toml");
 const LINEAR: &str = include_str!("../../../fuzz/src/linear.toml");
 const BLEND: &str = include_str!("../../../fuzz/src/blend.toml");
+const SLICES: &str = include_str!("../../../fuzz/src/slices.toml");
 
 fn main() {
     clean();
@@ -102,9 +101,10 @@ fn clean() {
         head.extend([name.as_bytes(), b": ", &value[..], b"\n"].concat());
     }
     save("clean", "header", &head);
-    let dead = b"thalweg-wire: 1\nsource-topic-id: 07070707070707070707070707070707\nsource-partition: 3\n\
-                 source-offset: 5\nreason: missing\nfield: id\n";
-    save("clean", "dead", dead);
+    for version in [1, 2] {
+        let letter = fixture(&format!("schemas/fixtures/dead-{version}.txt"));
+        save("clean", &format!("dead-{version}"), &letter);
+    }
     for rows in [0, 1, 9] {
         let schema = columns.schema();
         let arrays = schema.fields().iter();
@@ -151,7 +151,12 @@ fn events() {
 }
 
 fn contracts() {
-    for (name, text) in [("flights", FLIGHTS), ("linear", LINEAR), ("blend", BLEND)] {
+    for (name, text) in [
+        ("flights", FLIGHTS),
+        ("linear", LINEAR),
+        ("blend", BLEND),
+        ("slices", SLICES),
+    ] {
         let lines = text
             .lines()
             .map(|line| line.split('#').next().unwrap_or_default().trim_end());
@@ -236,62 +241,26 @@ fn cells() {
     save("cell", "letter", &[parts(&[b"", b""]), letter].concat());
 }
 
-/// Returns a fitter that has learned from one of three events, and the update that it makes.
-fn fitted(contract: &Contract) -> Fitter {
-    let label = contract.label.as_ref().expect("it has a label");
-    let layout = FeatureSpace::new(contract)
-        .expect("it has features")
-        .layout();
-    let mut fitter = Fitter::new(contract, label, layout).expect("its learner can be");
-    let mut events = Part::events(layout);
-    let mut labels = Part::labels();
-    (events.last, labels.last) = (Offset(2), Offset(1));
-    for (at, id) in [b"a", b"b", b"c"].iter().enumerate() {
-        events.offsets.push(at as i64);
-        events.ids.push(EventId::of(&id[..]));
-        let Body::Events(times, rows) = &mut events.body else {
-            unreachable!("they are events")
-        };
-        times.push(at as i64);
-        let (ids, numbers) = (
-            vec![at as u32 + 1; layout.slots],
-            vec![at as f64; layout.numbers],
-        );
-        rows.push(Row {
-            ids: &ids,
-            numbers: &numbers,
-        });
-    }
-    for (at, id) in [b"b", b"d"].iter().enumerate() {
-        labels.offsets.push(at as i64);
-        labels.ids.push(EventId::of(&id[..]));
-        let Body::Labels(known) = &mut labels.body else {
-            unreachable!("they are labels")
-        };
-        known.push(KnownLabel {
-            outcome: 1.0,
-            time: 9,
-        });
-    }
-    fitter
-        .take(&events, Offset(2), u64::MAX)
-        .expect("nothing is missing");
-    fitter
-        .take(&labels, Offset(1), u64::MAX)
-        .expect("nothing is missing");
-    fitter
-}
-
 fn models() {
-    for (name, text) in [("linear", LINEAR), ("blend", BLEND)] {
+    for (name, text) in [("linear", LINEAR), ("blend", BLEND), ("slices", SLICES)] {
         let contract = contract(text);
-        let mut fitter = fitted(&contract);
+        let label = contract.label.as_ref().expect("it has a label");
+        let layout = FeatureSpace::new(&contract)
+            .expect("it has features")
+            .layout();
+        let mut fitter = Fitter::new(&contract, label, layout).expect("its learner can be");
+        fuzz::checkpoint::learn(&mut fitter, layout, 0).expect("nothing is missing");
         let update = fitter.advance().expect("it has learned");
         save("model", name, &update.to_bytes());
         let messages = update.to_messages();
         save("model", &format!("{name}-chunks"), &parts(&[&messages[0]]));
-        let stored = trainer::checkpoint::encode(&fitter, Offset(7)).expect("it has not failed");
-        save("checkpoint", name, &stored);
+        let dead = [(Partition(0), Offset(7))].into_iter().collect();
+        let stored = trainer::checkpoint::encode(&fitter, Offset(7), &dead);
+        save("checkpoint", name, &stored.expect("it has not failed"));
+    }
+    for version in 1..=3 {
+        let path = format!("trainer/fixtures/checkpoint-{version}.safetensors");
+        save("checkpoint", &format!("fixture-{version}"), &fixture(&path));
     }
     save(
         "model",

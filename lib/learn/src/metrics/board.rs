@@ -197,9 +197,9 @@ impl Board {
     /// [`Malformed`] for anything else.
     pub fn read(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let mut reader = Reader::new(bytes, MAGIC, VERSION, "figures")?;
-        self.seen = (reader.f64()?, reader.u64()?);
+        self.seen = (reader.f64()?, reader.examples()?);
         for seen in &mut self.classes {
-            *seen = reader.u64()?;
+            *seen = reader.examples()?;
         }
         self.whole.read(&mut reader)?;
         for slice in &mut self.slices {

@@ -73,8 +73,8 @@ impl Classes {
 
     pub(super) fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Malformed> {
         *self = Classes {
-            labels: reader.u64()?,
-            right: reader.u64()?,
+            labels: reader.examples()?,
+            right: reader.examples()?,
             losses: reader.f64()?,
             base_losses: reader.f64()?,
         };
