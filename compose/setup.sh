@@ -60,7 +60,7 @@ need_peers() {
     install python3 python3
     python3 -m venv --help >/dev/null 2>&1 || install python3-venv python3-venv
     venv=${CARGO_TARGET_DIR:-target}/peers
-    if ! "$venv/bin/python" -c 'import confluent_kafka, duckdb, grpc, opentelemetry.proto, polars, pyarrow' 2>/dev/null; then
+    if ! "$venv/bin/python" -c 'import confluent_kafka, duckdb, flask_cors, grpc, moto, opentelemetry.proto, polars, pyarrow' 2>/dev/null; then
         python3 -m venv "$venv"
         "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/peers/requirements.txt
     fi

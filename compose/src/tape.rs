@@ -90,11 +90,11 @@ impl Tape {
 mod tests {
     use super::*;
     use schemas::Partition;
-    use worker::{Memory, Outgoing};
+    use worker::{Outgoing, Simulated};
 
     #[tokio::test(flavor = "current_thread")]
     async fn a_tape_gives_every_record_once_and_ends() {
-        let broker = Memory::default();
+        let broker = Simulated::default();
         broker.create("t", 1);
         let of: TopicPartition = ("t", Partition(0)).into();
         for at in 0..1000_u32 {

@@ -62,7 +62,7 @@ async fn work(args: Args, context: Context) -> Result<(), Box<dyn Fault>> {
         group: &group,
         topics: &[&topics.raw],
     };
-    worker::run(stage, &context.kafka, inputs, &context).await
+    worker::run(stage, &context.kafka, inputs, &context.surroundings()).await
 }
 
 fn boxed(error: IngestError) -> Box<dyn Fault> {

@@ -1,6 +1,6 @@
 //! The stage: batches of raw records in, parcels and dead letters out.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -34,7 +34,7 @@ pub struct Ingester<B: Broker> {
     topics: Topics,
     writer: Writer,
     cleaner: Cleaner,
-    partitions: HashMap<Partition, Owned<B::Lane>>,
+    partitions: BTreeMap<Partition, Owned<B::Lane>>,
 }
 
 /// What turns decided events into messages.
@@ -101,7 +101,7 @@ impl<B: Broker> Ingester<B> {
             topics,
             writer,
             cleaner,
-            partitions: HashMap::new(),
+            partitions: BTreeMap::new(),
         })
     }
 }

@@ -12,7 +12,7 @@ use schemas::dead::DeadHeader;
 use schemas::{Columns, Contract, Offset, Partition};
 use seal::{Keyring, MemoryKeyStore, StreamId, StreamKeys};
 use telemetry::{Instruments, Traces};
-use worker::{Broker, Lane, Memory, Outgoing, Stage, Start, TopicPartition};
+use worker::{Broker, Lane, Outgoing, Simulated, Stage, Start, TopicPartition};
 
 const EVENTS: usize = 3000;
 
@@ -65,8 +65,8 @@ fn partition(topic: &str) -> TopicPartition {
 }
 
 /// Appends events with duplicates near and far, outliers and garbage among them.
-fn broker() -> Memory {
-    let broker = Memory::default();
+fn broker() -> Simulated {
+    let broker = Simulated::default();
     for topic in ["s.raw", "s.clean", "s.dead"] {
         broker.create(topic, 1);
     }
@@ -94,14 +94,14 @@ fn broker() -> Memory {
     broker
 }
 
-async fn stage(broker: &Memory, keys: &StreamKeys) -> ingest::Ingester<Memory> {
+async fn stage(broker: &Simulated, keys: &StreamKeys) -> ingest::Ingester<Simulated> {
     let (nowhere, traces) = (Instruments::nowhere(), Traces::nowhere());
     let built = ingest::Ingester::build(contract(), broker.clone(), keys.clone(), &nowhere, traces);
     built.await.unwrap()
 }
 
 /// Runs stages one after another; each takes batches of one size and then crashes, the last one finishes.
-async fn run(broker: &Memory, keys: &StreamKeys, crashes: &[(usize, usize)]) {
+async fn run(broker: &Simulated, keys: &StreamKeys, crashes: &[(usize, usize)]) {
     let lives = crashes.iter().copied().chain([(500, usize::MAX)]);
     for (size, batches) in lives {
         let mut stage = stage(broker, keys).await;
@@ -121,7 +121,7 @@ async fn run(broker: &Memory, keys: &StreamKeys, crashes: &[(usize, usize)]) {
 }
 
 /// What readers see: the rows of clean batches by raw offset, and the letters.
-async fn seen(broker: &Memory) -> (BTreeMap<i64, String>, Vec<(i64, String)>) {
+async fn seen(broker: &Simulated) -> (BTreeMap<i64, String>, Vec<(i64, String)>) {
     let decoder = CleanDecoder::new(Columns::of(&contract()).schema().clone());
     let mut rows = BTreeMap::new();
     let mut next = 0;

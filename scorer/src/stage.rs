@@ -1,6 +1,6 @@
 //! The stage: clean batches in, scores out.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Instant, SystemTime};
 
 use arrow_array::RecordBatch;
@@ -9,10 +9,10 @@ use arrow_array::types::Int64Type;
 use schemas::clean::{CleanDecoder, CleanError, CleanHeader};
 use schemas::score::Score;
 use schemas::topics::Topics;
-use schemas::{Columns, Digest, Offset, Partition, TopicId};
-use telemetry::{Traces, names};
+use schemas::{Columns, Contract, Digest, Offset, Partition, TopicId};
+use telemetry::{Instruments, Traces, names};
 use worker::{
-    Batch, Broker, Context, Lane, Outgoing, Record, Stage, Start, Store, TopicPartition, Watermarks,
+    Batch, Broker, Lane, Outgoing, Record, Stage, Start, Store, TopicPartition, Watermarks,
 };
 
 use crate::error::ScorerError;
@@ -38,7 +38,7 @@ pub struct ScoreStage<B: Broker> {
     model: LiveModel,
     signals: Signals,
     traces: Traces,
-    partitions: HashMap<Partition, Owned<B::Lane>>,
+    partitions: BTreeMap<Partition, Owned<B::Lane>>,
     json: String,
 }
 
@@ -60,29 +60,30 @@ impl<B: Broker> ScoreStage<B> {
     /// # Errors
     /// [`ScorerError`] if a topic is missing or the model cannot be built.
     pub async fn build(
-        context: &Context,
+        contract: &Contract,
         broker: B,
-        store: Store,
+        store: &Store,
+        instruments: &Instruments,
+        traces: Traces,
     ) -> Result<ScoreStage<B>, ScorerError> {
-        let contract = &context.contract;
         let topics = Topics::of(&contract.stream.name);
         let raw_id = broker.topic(&topics.raw).await?.id;
         broker.topic(&topics.model).await?;
         let scorer = Scorer::new(contract)?;
         let model =
-            LiveModel::build(&broker, &topics.model, contract, scorer.layout(), &store).await?;
+            LiveModel::build(&broker, &topics.model, contract, scorer.layout(), store).await?;
         Ok(ScoreStage {
             broker,
             topics,
             raw_id,
-            digest: context.digest,
+            digest: contract.digest(),
             threshold: contract.decision.threshold,
             decoder: CleanDecoder::new(Columns::of(contract).schema().clone()),
             scorer,
             model,
-            signals: Signals::new(&context.telemetry.instruments("scorer")),
-            traces: context.telemetry.traces("scorer"),
-            partitions: HashMap::new(),
+            signals: Signals::new(instruments),
+            traces,
+            partitions: BTreeMap::new(),
             json: String::new(),
         })
     }

@@ -27,10 +27,13 @@ mod stage;
 pub mod table;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use deltalake_core::logstore::LogStoreRef;
 use schemas::topics::Topics;
 use schemas::{Columns, Contract};
-use worker::{Broker, Context, Fault, Inputs};
+use telemetry::{Instruments, Traces};
+use worker::{Broker, Fault, Inputs};
 
 pub use config::{Args, EXAMPLES};
 pub use error::SinkError;
@@ -45,39 +48,52 @@ pub fn run(args: &Args) -> ExitCode {
     let (lake, buffer_bytes_max) = (args.lake.clone(), args.buffer_mb * 1_000_000);
     let keep_every = args.keep_every;
     worker::process("thalweg-sink", &args.worker, |context| async move {
-        let stage = build(&context, &lake, buffer_bytes_max)
-            .await
-            .map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+        let boxed = |error: SinkError| -> Box<dyn Fault> { Box::new(error) };
+        let log = lake::open(&lake, &context.contract.stream.name).map_err(boxed)?;
+        let (instruments, traces) = (
+            context.telemetry.instruments("sink"),
+            context.telemetry.traces("sink"),
+        );
+        let stage = build(
+            &context.contract,
+            &context.kafka,
+            log,
+            buffer_bytes_max,
+            &instruments,
+            traces,
+        )
+        .await
+        .map_err(boxed)?;
         keeper::in_background(&context, &lake, keep_every)
-            .map_err(|source| Box::new(SinkError::Background { source }) as Box<dyn Fault>)?;
+            .map_err(|source| boxed(SinkError::Background { source }))?;
         let topics = Topics::of(&context.contract.stream.name);
         let group = format!("{}.sink", context.contract.stream.name);
         let inputs = Inputs {
             group: &group,
             topics: &[&topics.clean],
         };
-        worker::run(stage, &context.kafka, inputs, &context).await
+        worker::run(stage, &context.kafka, inputs, &context.surroundings()).await
     })
 }
 
 /// Builds the stage.
 ///
 /// # Errors
-/// [`SinkError`] if the broker does not know the raw topic or the lake cannot be opened.
-pub async fn build(
-    context: &Context,
-    lake: &str,
+/// [`SinkError`] if the broker does not know the raw topic or the table cannot be opened.
+pub async fn build<B: Broker>(
+    contract: &Arc<Contract>,
+    broker: &B,
+    log: LogStoreRef,
     buffer_bytes_max: u64,
+    instruments: &Instruments,
+    traces: Traces,
 ) -> Result<Sink, SinkError> {
-    let contract = &context.contract;
     let topics = Topics::of(&contract.stream.name);
-    let raw = context.kafka.topic(&topics.raw).await?;
+    let raw = broker.topic(&topics.raw).await?;
     let columns = Columns::of(contract);
-    let log = lake::open(lake, &contract.stream.name)?;
-    let signals = Signals::new(&context.telemetry.instruments("sink"));
+    let signals = Signals::new(instruments);
     let limits = limits(contract, buffer_bytes_max);
     let lander = Lander::open(log, &contract.stream.name, &columns, limits, signals).await?;
-    let traces = context.telemetry.traces("sink");
     Ok(Sink::new(lander, contract, &columns, raw.id, traces))
 }
 

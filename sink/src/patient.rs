@@ -3,7 +3,7 @@
 //! The stage takes no more batches meanwhile, so the worker's channel fills, the poll thread waits and librdkafka stops
 //! to fetch: nothing grows. Most failures are over by then; if not, the process ends and begins anew.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deltalake_core::logstore::ObjectStoreRef;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -27,12 +27,12 @@ pub(crate) async fn put(
     name: &str,
     payload: PutPayload,
 ) -> object_store::Result<()> {
-    let began = Instant::now();
+    let began = worker::now();
     let mut pause = PAUSE_MIN;
     loop {
         match store.put(&name.into(), payload.clone()).await {
             Ok(_) => return Ok(()),
-            Err(error) if PATIENCE <= began.elapsed() => return Err(error),
+            Err(error) if PATIENCE <= worker::now() - began => return Err(error),
             Err(error) => warn!(name, %error, ?pause, "could not store a file; trying again"),
         }
         tokio::time::sleep(pause).await;

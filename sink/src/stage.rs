@@ -1,6 +1,6 @@
 //! The sink as a stage of the worker: messages in, durable offsets out.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -26,7 +26,7 @@ pub struct Sink {
     /// Id of the raw topic as it is now.
     raw: TopicId,
     /// The next clean offset of each partition: what was handled, and what of it has landed.
-    handled: HashMap<TopicPartition, Offset>,
+    handled: BTreeMap<TopicPartition, Offset>,
     durable: Vec<(TopicPartition, Offset)>,
     /// Whether something was handled since all that was handled had landed.
     behind: bool,
@@ -49,7 +49,7 @@ impl Sink {
             decoder: CleanDecoder::new(columns.schema().clone()),
             contract: contract.digest(),
             raw,
-            handled: HashMap::new(),
+            handled: BTreeMap::new(),
             durable: Vec::new(),
             behind: false,
             traces,

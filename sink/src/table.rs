@@ -6,7 +6,7 @@
 //! the others committed: if it is about other partitions, it tries the next number; if it is about one of its
 //! own, somebody else owns it now, and this process must begin anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use arrow_schema::{DataType as ArrowType, Field, Schema, TimeUnit};
 use bytes::Bytes;
@@ -30,7 +30,7 @@ const ATTEMPTS_MAX: u32 = 100;
 const CHECKPOINT_INTERVAL: u64 = 100;
 
 /// How far a source partition has landed: `None` if nothing of it has.
-pub type Passed = HashMap<Source, Option<Offset>>;
+pub type Passed = BTreeMap<Source, Option<Offset>>;
 
 /// The table.
 pub struct Table {
@@ -56,7 +56,7 @@ impl Table {
         let mut table = Table {
             log,
             version: 0,
-            passed: HashMap::new(),
+            passed: Passed::new(),
         };
         let exists = table.log.is_delta_table_location().await;
         if !exists.map_err(|source| table.failed("look for", source))? {

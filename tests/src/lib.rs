@@ -11,8 +11,10 @@ mod kafka;
 pub mod lake;
 pub mod log;
 mod outside;
+mod s3;
 mod sandbox;
 
 pub use kafka::Kafka;
-pub use outside::{Outside, Produced};
+pub use outside::{Outside, Places, Produced};
+pub use s3::S3;
 pub use sandbox::{Sandbox, flights, python, thalweg};

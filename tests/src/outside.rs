@@ -1,6 +1,6 @@
 //! What users do to a pipeline from outside: produce, verify, recompute, replay.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -16,8 +16,31 @@ pub struct Outside {
     pub contract: PathBuf,
     /// What is played.
     pub events: PathBuf,
-    /// The folder that has `lake` and `checkpoints`.
-    pub folder: PathBuf,
+    /// Where the pipeline keeps what it keeps.
+    pub places: Places,
+}
+
+/// Where lake and checkpoints are.
+#[derive(Clone)]
+pub struct Places {
+    /// Folder or URL of the lake.
+    pub lake: String,
+    /// Folder or URL of the checkpoints.
+    pub checkpoints: String,
+    /// What whoever opens them must know.
+    pub environment: Vec<(&'static str, String)>,
+}
+
+impl Places {
+    /// Returns those that a pipeline has in its folder.
+    pub fn below(folder: &Path) -> Places {
+        let place = |name| folder.join(name).display().to_string();
+        Places {
+            lake: place("lake"),
+            checkpoints: place("checkpoints"),
+            environment: Vec::new(),
+        }
+    }
 }
 
 /// How many messages a producer says were acknowledged.
@@ -79,11 +102,7 @@ impl Outside {
     /// # Errors
     /// A program that does not run, or says something else than a report.
     pub fn verify(&self) -> Result<(i32, Value)> {
-        let lake = self.folder.join("lake");
-        let (code, report) = self.look(
-            "verify",
-            &["--complete", "--lake", &lake.display().to_string()],
-        )?;
+        let (code, report) = self.look("verify", &["--complete", "--lake", &self.places.lake])?;
         Ok((code.context("a signal ended verify")?, report))
     }
 
@@ -95,9 +114,9 @@ impl Outside {
         let output = Command::new(thalweg()?)
             .args([command, "--json", "--brokers", &self.brokers, "--contract"])
             .arg(&self.contract)
-            .arg("--checkpoints")
-            .arg(self.folder.join("checkpoints"))
+            .args(["--checkpoints", &self.places.checkpoints])
             .args(options)
+            .envs(self.places.environment.clone())
             .stderr(Stdio::inherit())
             .output()?;
         let said = serde_json::from_slice::<Value>(&output.stdout);

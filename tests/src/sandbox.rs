@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::kafka::Kafka;
-use crate::outside::{Outside, Produced};
+use crate::outside::{Outside, Places, Produced};
+use crate::s3::S3;
 
 /// Between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -59,6 +60,47 @@ pub fn python() -> Result<PathBuf> {
     Ok(python)
 }
 
+/// What is to be started, and where.
+struct Plan {
+    folder: TempDir,
+    contract: PathBuf,
+    events: PathBuf,
+    brokers: String,
+    options: Vec<String>,
+    places: Places,
+    kafka: Option<Kafka>,
+}
+
+impl Plan {
+    /// Plans the flights stream on a broker, in a new folder.
+    fn new(brokers: String) -> Result<Plan> {
+        let folder = tempfile::tempdir()?;
+        Ok(Plan {
+            contract: flights().join("stream.toml"),
+            events: flights().join("flights.parquet"),
+            brokers,
+            options: Vec::new(),
+            places: Places::below(folder.path()),
+            kafka: None,
+            folder,
+        })
+    }
+
+    /// Plans it on an embedded broker, which the launcher runs on a free port.
+    fn embedded() -> Result<Plan> {
+        let brokers = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let plan = Plan::new(brokers.clone())?;
+        Ok(plan.with(&["--listen", &brokers]))
+    }
+
+    /// Adds options of `thalweg up`.
+    fn with(mut self, options: &[&str]) -> Plan {
+        self.options
+            .extend(options.iter().map(|word| (*word).to_owned()));
+        self
+    }
+}
+
 /// A pipeline on a broker of its own, in a folder that goes with it.
 pub struct Sandbox {
     folder: TempDir,
@@ -66,6 +108,7 @@ pub struct Sandbox {
     /// What is played.
     events: PathBuf,
     up: Child,
+    places: Places,
     /// `None` is the embedded broker, which the launcher runs.
     kafka: Option<Kafka>,
     /// Kafka's bootstrap servers.
@@ -86,11 +129,7 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::start`].
     pub fn start_with(options: &[&str]) -> Result<Sandbox> {
-        let (contract, events) = (
-            flights().join("stream.toml"),
-            flights().join("flights.parquet"),
-        );
-        Sandbox::embedded(contract, events, options)
+        Sandbox::up(Plan::embedded()?.with(options))
     }
 
     /// Starts `thalweg up` on an embedded broker, for another stream and its file of events.
@@ -98,14 +137,12 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::start`].
     pub fn start_for(contract: &Path, events: &Path) -> Result<Sandbox> {
-        Sandbox::embedded(contract.to_owned(), events.to_owned(), &[])
-    }
-
-    fn embedded(contract: PathBuf, events: PathBuf, options: &[&str]) -> Result<Sandbox> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let brokers = format!("127.0.0.1:{port}");
-        let options = [&["--listen", &brokers], options].concat();
-        Sandbox::up((contract, events), &brokers, &options, None)
+        let plan = Plan::embedded()?;
+        Sandbox::up(Plan {
+            contract: contract.to_owned(),
+            events: events.to_owned(),
+            ..plan
+        })
     }
 
     /// Starts `thalweg up` on real Apache Kafka of one node.
@@ -114,28 +151,36 @@ impl Sandbox {
     /// As [`Sandbox::start`], and as [`Kafka::start`].
     pub fn start_on_kafka() -> Result<Sandbox> {
         let kafka = Kafka::start(1)?;
-        let brokers = kafka.brokers.clone();
-        let stream = (
-            flights().join("stream.toml"),
-            flights().join("flights.parquet"),
-        );
-        Sandbox::up(stream, &brokers, &["--brokers", &brokers], Some(kafka))
+        let plan = Plan::new(kafka.brokers.clone())?.with(&["--brokers", &kafka.brokers]);
+        Sandbox::up(Plan {
+            kafka: Some(kafka),
+            ..plan
+        })
     }
 
-    fn up(
-        (contract, events): (PathBuf, PathBuf),
-        brokers: &str,
-        options: &[&str],
-        kafka: Option<Kafka>,
-    ) -> Result<Sandbox> {
-        let folder = tempfile::tempdir()?;
+    /// Starts `thalweg up` on an embedded broker, with lake and checkpoints on an S3 server.
+    ///
+    /// # Errors
+    /// As [`Sandbox::start`], and as [`S3::start`].
+    pub fn start_on_s3() -> Result<(Sandbox, S3)> {
+        let plan = Plan::embedded()?;
+        let s3 = S3::start(plan.folder.path())?;
+        let places = s3.places();
+        let named = ["--lake", &places.lake, "--checkpoints", &places.checkpoints];
+        let plan = plan.with(&named);
+        Ok((Sandbox::up(Plan { places, ..plan })?, s3))
+    }
+
+    fn up(plan: Plan) -> Result<Sandbox> {
+        let folder = plan.folder;
         let log = std::fs::File::create(folder.path().join("up.log"))?;
         let up = Command::new(thalweg()?)
             .args(["up", "--http-port", "0", "--contract"])
-            .arg(&contract)
+            .arg(&plan.contract)
             .arg("--data")
             .arg(folder.path())
-            .args(options)
+            .args(plan.options)
+            .envs(plan.places.environment.clone())
             // So that the sink lands rows of one day in several commits.
             .env("THALWEG_SINK_BUFFER_MB", "1")
             .stdout(log.try_clone()?)
@@ -143,11 +188,12 @@ impl Sandbox {
             .spawn()?;
         let sandbox = Sandbox {
             folder,
-            contract,
-            events,
+            contract: plan.contract,
+            events: plan.events,
             up,
-            kafka,
-            brokers: brokers.to_owned(),
+            places: plan.places,
+            kafka: plan.kafka,
+            brokers: plan.brokers,
         };
         for worker in WORKERS {
             sandbox
@@ -194,8 +240,8 @@ impl Sandbox {
         let watching = Command::new(thalweg()?)
             .args(["verify", "--every", "1s", "--contract"])
             .arg(&self.contract)
-            .args(["--brokers", &self.brokers, "--lake"])
-            .arg(self.folder().join("lake"))
+            .args(["--brokers", &self.brokers, "--lake", &self.places.lake])
+            .envs(self.places.environment.clone())
             .arg("--http-file")
             .arg(self.folder().join("run/audit.http"))
             .spawn()?;
@@ -210,8 +256,8 @@ impl Sandbox {
         let output = Command::new(thalweg()?)
             .args(["compact", "--json", "--contract"])
             .arg(&self.contract)
-            .arg("--lake")
-            .arg(self.folder().join("lake"))
+            .args(["--lake", &self.places.lake])
+            .envs(self.places.environment.clone())
             .stderr(Stdio::inherit())
             .output()?;
         ensure!(
@@ -243,7 +289,7 @@ impl Sandbox {
             brokers: self.brokers.clone(),
             contract: self.contract.clone(),
             events: self.events.clone(),
-            folder: self.folder().to_owned(),
+            places: self.places.clone(),
         }
     }
 

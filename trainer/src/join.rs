@@ -6,7 +6,7 @@
 //! Whether a label came too late is a matter of its own time and the event's. Nothing leaves by the clock: how far
 //! partitions are apart in stream time is an accident of reading, and in a catch-up such a rule would lose labels.
 //! What has waited longest leaves when its room is needed. If the contract says so, what waited long in the labels'
-//! own time is taken for no ([`ripening`]).
+//! own time is taken for no (`ripening.rs`).
 
 mod index;
 mod pairs;

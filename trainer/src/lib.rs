@@ -82,9 +82,21 @@ async fn work(args: Args, context: Context) -> Result<(), Box<dyn Fault>> {
     let store = Store::open(&args.checkpoints).map_err(|error| boxed(error.into()))?;
     let topics = Topics::of(&context.contract.stream.name);
     let interval = Duration::from_secs(args.checkpoint_seconds);
-    let stage = Trainer::build(&context, context.kafka.clone(), label, store, interval)
-        .await
-        .map_err(boxed)?;
+    let (instruments, traces) = (
+        context.telemetry.instruments("trainer"),
+        context.telemetry.traces("trainer"),
+    );
+    let (contract, kafka) = (context.contract.clone(), context.kafka.clone());
+    let built = Trainer::build(
+        contract,
+        kafka,
+        label,
+        store,
+        interval,
+        &instruments,
+        traces,
+    );
+    let stage = built.await.map_err(boxed)?;
     let group = group(&context.contract);
     let inputs = Inputs {
         group: &group,
@@ -100,7 +112,7 @@ async fn work(args: Args, context: Context) -> Result<(), Box<dyn Fault>> {
         .all_or_nothing(&topics.model)
         .with_session(SESSION)
         .await;
-    worker::run(stage, &alone, inputs, &context).await
+    worker::run(stage, &alone, inputs, &context.surroundings()).await
 }
 
 /// Returns the name of the consumer group.

@@ -75,7 +75,7 @@ impl<B: Broker> Publisher<B> {
     /// # Errors
     /// [`TrainerError::Overtaken`], or the broker's.
     pub async fn settle(&self) -> Result<Offset, TrainerError> {
-        self.lane.wait(self.sent).await?;
+        self.flush().await?;
         let end = self.broker.watermarks(&self.topic).await?.high;
         if end.0 == self.base.0 + self.sent as i64 {
             return Ok(end);
@@ -83,6 +83,14 @@ impl<B: Broker> Publisher<B> {
         Err(TrainerError::Overtaken {
             topic: self.topic.topic.to_string(),
         })
+    }
+
+    /// Waits until all that was sent is written.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub async fn flush(&self) -> Result<(), TrainerError> {
+        Ok(self.lane.wait(self.sent).await?)
     }
 
     async fn send(&mut self, value: &[u8]) -> Result<(), TrainerError> {

@@ -38,6 +38,8 @@ pub(crate) struct Restored<B: Broker> {
     pub(crate) publisher: Publisher<B>,
     /// Who writes letters from there on.
     pub(crate) letters: Letters<B>,
+    /// Whether there are versions after the newest checkpoint.
+    pub(crate) replayed: bool,
 }
 
 /// Where a restart begins.
@@ -83,6 +85,7 @@ impl<B: Broker> Restorer<'_, B> {
         let (contract, label) = (self.contract, self.label);
         let letters = Letters::open(self.broker, contract, label, self.topics, &dead).await?;
         Ok(Restored {
+            replayed: fitter.lineage() != from,
             fitter,
             publisher,
             letters,

@@ -8,8 +8,8 @@ use schemas::contract::Label;
 use schemas::model::Input;
 use schemas::topics::Topics;
 use schemas::{Contract, Offset};
-use telemetry::{Traces, names};
-use worker::{Batch, Broker, Context, Stage, Start, Store, TopicPartition};
+use telemetry::{Instruments, Traces, names};
+use worker::{Batch, Broker, Stage, Start, Store, TopicPartition};
 
 use crate::checkpoint;
 use crate::config::{
@@ -72,13 +72,14 @@ impl<B: Broker> Trainer<B> {
     /// # Errors
     /// [`TrainerError`] if a topic is missing or the contract cannot be learned.
     pub async fn build(
-        context: &Context,
+        contract: Arc<Contract>,
         broker: B,
         label: Label,
         store: Store,
         checkpoint_interval: Duration,
+        instruments: &Instruments,
+        traces: Traces,
     ) -> Result<Trainer<B>, TrainerError> {
-        let contract = context.contract.clone();
         let topics = Topics::of(&contract.stream.name);
         for topic in [&topics.clean, &topics.labels, &topics.model, &topics.dead] {
             broker.topic(topic).await?;
@@ -99,8 +100,8 @@ impl<B: Broker> Trainer<B> {
             clean_at: None,
             holding: false,
             durable: Vec::new(),
-            signals: Signals::new(&context.telemetry.instruments("trainer")),
-            traces: context.telemetry.traces("trainer"),
+            signals: Signals::new(instruments),
+            traces,
         })
     }
 
@@ -116,6 +117,7 @@ impl<B: Broker> Trainer<B> {
             fitter,
             publisher,
             letters,
+            replayed,
         } = restorer.restore(&mut self.decoder).await?;
         self.signals.version(&fitter);
         self.signals.board(fitter.board());
@@ -124,10 +126,11 @@ impl<B: Broker> Trainer<B> {
             fitter,
             publisher,
             letters,
-            published_at: Instant::now(),
-            board_at: Instant::now(),
-            stored_at: Instant::now(),
-            changed: false,
+            published_at: worker::now(),
+            board_at: worker::now(),
+            stored_at: worker::now(),
+            // A stream that is still now would never be committed, and be replayed with every restart.
+            changed: replayed,
         })
     }
 
@@ -256,13 +259,13 @@ impl<B: Broker> Live<B> {
         self.letters.settle().await?;
         let update = self.fitter.advance().map_err(TrainerError::Version)?;
         self.publisher.update(&update).await?;
-        self.published_at = Instant::now();
+        self.published_at = worker::now();
         signals.version(&self.fitter);
         Ok(())
     }
 
     fn stored(&mut self) {
-        self.stored_at = Instant::now();
+        self.stored_at = worker::now();
         self.stored_labels = self.fitter.labels();
         self.changed = false;
     }
@@ -289,7 +292,7 @@ impl<B: Broker> Stage for Trainer<B> {
     async fn handle(&mut self, batch: Batch) -> Result<(), TrainerError> {
         match self.input(batch.from()) {
             Input::Clean => {
-                self.clean_at = Some(Instant::now());
+                self.clean_at = Some(worker::now());
                 self.clean(&batch).await
             }
             Input::Labels => self.labels(&batch).await,
@@ -330,7 +333,12 @@ impl<B: Broker> Stage for Trainer<B> {
     }
 
     async fn drain(&mut self, _: &[TopicPartition]) -> Result<(), TrainerError> {
-        self.checkpoint().await
+        self.checkpoint().await?;
+        match &self.live {
+            // Whoever comes next, perhaps this process, takes what is still on its way for another trainer's.
+            Some(live) => live.publisher.flush().await,
+            None => Ok(()),
+        }
     }
 
     fn release(&mut self, partitions: &[TopicPartition]) {

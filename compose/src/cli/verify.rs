@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ Exit code: 0 all promises hold, 1 one is broken or something cannot be read, 64 
 Examples:
   thalweg verify --contract stream.toml --lake thalweg-data/lake
   thalweg verify --contract stream.toml --brokers kafka:9092 --lake /data/lake --checkpoints /data/checkpoints
+  AWS_REGION=eu-central-1 thalweg verify --contract stream.toml --lake s3://bucket/lake
   thalweg verify --contract stream.toml --no-lake --complete && echo all there
   thalweg verify --contract stream.toml --no-lake --json | jq .promises.conservation.first
   thalweg verify --contract stream.toml --lake /data/lake --every 10m --http 0.0.0.0:9475";
@@ -49,16 +50,16 @@ pub(super) struct Args {
     #[command(flatten)]
     kafka: KafkaArgs,
 
-    /// Folder that holds the tables
-    #[arg(long, env = "THALWEG_LAKE", value_name = "DIR")]
+    /// Folder, or URL of an object store (s3://, gs://, az://), that holds the tables
+    #[arg(long, env = "THALWEG_LAKE", value_name = "DIR|URL")]
     lake: Option<String>,
 
     /// Leave the lake out
     #[arg(long)]
     no_lake: bool,
 
-    /// Folder that holds the trainer's checkpoints
-    #[arg(long, env = "THALWEG_CHECKPOINTS", value_name = "DIR")]
+    /// Folder or URL where the trainer stores its checkpoints; without it, they are left out
+    #[arg(long, env = "THALWEG_CHECKPOINTS", value_name = "DIR|URL")]
     checkpoints: Option<String>,
 
     /// Take what is still to come for lost: every event should have come through by now
@@ -161,15 +162,14 @@ fn every_of(text: &str) -> Result<Duration> {
 fn plan(args: &Args) -> Result<Plan> {
     let lake = match (&args.lake, args.no_lake) {
         (_, true) => None,
-        (Some(lake), false) => Some(folder("--lake", lake, "--no-lake leaves the lake out")?),
+        (Some(lake), false) => Some(place("--lake", lake)?),
         (None, false) => bail!(Usage(
-            "name the lake with --lake DIR, or leave it out with --no-lake".to_owned()
+            "name the lake with --lake DIR or URL, or leave it out with --no-lake".to_owned()
         )),
     };
     let checkpoints = args.checkpoints.as_deref();
-    let checkpoints = checkpoints
-        .map(|place| folder("--checkpoints", place, "without it, they are left out"))
-        .transpose()?;
+    let checkpoints = checkpoints.map(|named| place("--checkpoints", named));
+    let checkpoints = checkpoints.transpose()?;
     Ok(Plan {
         contract: super::contract(&args.contract)?,
         brokers: args.kafka.brokers.clone(),
@@ -180,18 +180,12 @@ fn plan(args: &Args) -> Result<Plan> {
     })
 }
 
-/// Refuses what is no folder.
-fn folder(option: &str, place: &str, instead: &str) -> Result<PathBuf> {
-    if place.contains("://") {
-        bail!(Usage(format!(
-            "{option} {place}: only folders are read; {instead}"
-        )));
+/// Refuses a folder that is not there, which would be made otherwise.
+fn place(option: &str, named: &str) -> Result<String> {
+    if !named.contains("://") && !Path::new(named).is_dir() {
+        bail!(Usage(format!("{option} {named}: there is no such folder")));
     }
-    let path = PathBuf::from(place);
-    if !path.is_dir() {
-        bail!(Usage(format!("{option} {place}: there is no such folder")));
-    }
-    Ok(path)
+    Ok(named.to_owned())
 }
 
 /// Makes a bar, which shows on a terminal alone.
@@ -240,17 +234,18 @@ mod tests {
     }
 
     #[test]
-    fn a_lake_is_a_folder_or_left_out_in_so_many_words() {
+    fn a_lake_is_there_or_left_out_in_so_many_words() {
         let refused = |lake, right: &str| {
             let error = plan(&args(lake, false)).unwrap_err();
             assert!(error.downcast_ref::<Usage>().is_some());
             assert!(error.to_string().contains(right), "{error}");
         };
         refused(None, "--no-lake");
-        refused(Some("s3://bucket/lake"), "only folders are read");
         refused(Some("/no/such/lake"), "no such folder");
         assert!(plan(&args(None, true)).unwrap().lake.is_none());
-        let here = plan(&args(Some("/"), false)).unwrap();
-        assert_eq!(here.lake, Some(PathBuf::from("/")));
+        for place in ["/", "s3://bucket/lake"] {
+            let here = plan(&args(Some(place), false)).unwrap();
+            assert_eq!(here.lake.as_deref(), Some(place));
+        }
     }
 }

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use schemas::clean::{CleanDecoder, CleanHeader};
@@ -21,6 +22,8 @@ use super::quality::{Judged, Running};
 
 /// The longest wait for a message.
 const POLL: Duration = Duration::from_millis(20);
+/// How long it may take until every partition is read.
+const START_MAX: Duration = Duration::from_secs(30);
 /// Scores that come before their acknowledgement wait here, at most so many.
 const UNMATCHED_MAX: usize = 1 << 20;
 
@@ -184,6 +187,7 @@ impl Observer {
             .set("enable.auto.commit", "false")
             .set("fetch.wait.max.ms", "100")
             .set("auto.offset.reset", "earliest")
+            .set("enable.partition.eof", "true")
             .create()
             .context("the observer could not be made")?;
         let topics = Topics::of(&contract.stream.name);
@@ -208,7 +212,29 @@ impl Observer {
             observed: Arc::new(Mutex::new(observed)),
             unmatched: Vec::new(),
         };
-        Ok(Observer { consumer, join })
+        let observer = Observer { consumer, join };
+        observer.reach_ends(list.count())?;
+        Ok(observer)
+    }
+
+    /// Waits until each of the partitions, which are empty yet, is being read: a reader that comes later would take
+    /// its own start for latency.
+    fn reach_ends(&self, partitions: usize) -> Result<()> {
+        let deadline = Instant::now() + START_MAX;
+        let mut reached = 0;
+        while reached < partitions {
+            ensure!(
+                Instant::now() < deadline,
+                "the observer reads {reached} of {partitions} partitions after {START_MAX:?}"
+            );
+            match self.consumer.poll(POLL) {
+                Some(Err(KafkaError::PartitionEOF(_))) => reached += 1,
+                Some(Err(error)) => return Err(error).context("the observer cannot read"),
+                Some(Ok(_)) => bail!("a topic of the run is not empty before it begins"),
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     /// Returns what it fills.
@@ -225,7 +251,9 @@ impl Observer {
         let observed = join.observed.clone();
         while !stop.load(Ordering::Relaxed) {
             match consumer.poll(POLL) {
-                None => join.match_late(&mut look(&observed)),
+                None | Some(Err(KafkaError::PartitionEOF(_))) => {
+                    join.match_late(&mut look(&observed));
+                }
                 Some(message) => {
                     let message = message.context("the observer lost the broker")?;
                     let at = Instant::now();

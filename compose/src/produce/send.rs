@@ -117,6 +117,9 @@ impl ProducerContext for SharedAcks {
 /// How long messages wait for others: what Kafka's producers do by default.
 const LINGER_MS: &str = "5";
 
+/// How messages are compressed, if no property says otherwise: events are JSON with the same names again and again.
+const COMPRESSION: &str = "lz4";
+
 /// Where and how to send.
 #[derive(Clone, Debug)]
 pub struct SendOptions {
@@ -257,6 +260,7 @@ fn config(options: &SendOptions) -> ClientConfig {
         ("client.id", "thalweg-produce"),
         ("enable.idempotence", "true"),
         ("linger.ms", LINGER_MS),
+        ("compression.type", COMPRESSION),
         ("batch.size", "1000000"),
         ("batch.num.messages", "10000"),
         ("message.max.bytes", MESSAGE_BYTES_MAX),

@@ -169,7 +169,7 @@ fn line(lines: &mut Box<dyn BufRead>, number: u64) -> Result<Option<Vec<u8>>> {
 mod tests {
     use super::super::receipt::tests::{CONTRACT, json};
     use super::*;
-    use worker::Memory;
+    use worker::Simulated;
 
     fn asked(ids: &[&str]) -> Asked {
         Asked {
@@ -194,7 +194,7 @@ mod tests {
             let mut receipts = Receipts::default();
             more = source
                 .fill(
-                    &Memory::default(),
+                    &Simulated::default(),
                     2,
                     &mut asked,
                     &mut receipts,

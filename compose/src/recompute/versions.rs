@@ -192,7 +192,7 @@ mod tests {
     use schemas::model::{Prequential, SnapshotAnnouncement, SnapshotKind, Update};
     use schemas::score::{ModelReference, ScoreRow, ScoreWriter};
     use schemas::{Digest, EventTime, Partition, TopicId};
-    use worker::{Memory, Outgoing};
+    use worker::{Outgoing, Simulated};
 
     const TOPIC: &str = "s.model";
 
@@ -295,7 +295,7 @@ mod tests {
         scores: &[&str],
         store: Option<&Store>,
     ) -> Verdict {
-        let broker = Memory::default();
+        let broker = Simulated::default();
         broker.create(TOPIC, 1);
         for value in messages {
             let record = Outgoing {

@@ -1,18 +1,18 @@
 //! Delta's log, read as any reader does: commits and, where they are gone, the checkpoint before them go in; the
-//! files of the newest version and what the sink's commits claim come out. Only folders are read.
+//! files of the newest version and what the sink's commits claim come out.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
 use arrow_schema::DataType;
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
+use super::files::Files;
 use crate::demo::lake::decoded;
 
 /// Digits of a version in the names of the log's files.
@@ -70,21 +70,18 @@ impl Log {
     ///
     /// # Errors
     /// A log that cannot be read, has holes, or says what only newer readers understand.
-    pub(super) fn read(table: &Path) -> Result<Log> {
-        let folder = table.join("_delta_log");
-        let (mut commits, mut parts) = (BTreeMap::new(), BTreeMap::<u64, Vec<PathBuf>>::new());
-        let listed = std::fs::read_dir(&folder);
-        for entry in listed.with_context(|| format!("cannot look into {}", folder.display()))? {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            match name.and_then(version) {
+    pub(super) fn read(table: &Files) -> Result<Log> {
+        let folder = table.below("_delta_log");
+        let (mut commits, mut parts) = (BTreeMap::new(), BTreeMap::<u64, Vec<String>>::new());
+        for name in folder.names()? {
+            match version(&name) {
                 Some((version, "json")) => {
-                    commits.insert(version, path);
+                    commits.insert(version, name);
                 }
                 Some((version, rest))
                     if rest.starts_with("checkpoint.") && rest.ends_with("parquet") =>
                 {
-                    parts.entry(version).or_default().push(path);
+                    parts.entry(version).or_default().push(name);
                 }
                 _ => {}
             }
@@ -95,24 +92,30 @@ impl Log {
             let version = last_checkpoint(&folder)?;
             let parts = parts.get(&version);
             for part in parts.with_context(|| format!("the log has no checkpoint {version}"))? {
-                log.checkpoint(part)
-                    .with_context(|| format!("cannot read {}", part.display()))?;
+                log.checkpoint(folder.read(part)?)
+                    .with_context(|| format!("cannot read {folder}/{part}"))?;
             }
             next = version + 1;
         }
-        for (version, path) in commits.range(next..) {
-            if *version != next {
-                bail!("commit {next} is missing from {}", folder.display());
+        let mut names = Vec::new();
+        for (found, name) in commits.range(next..) {
+            let expected = next + names.len() as u64;
+            if *found != expected {
+                bail!("commit {expected} is missing from {folder}");
             }
-            next += 1;
-            log.commit(*version, path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
+            names.push(name.clone());
         }
+        folder.read_each(&names, |name, lines| {
+            log.commit(next, &lines)
+                .with_context(|| format!("cannot read {folder}/{name}"))?;
+            next += 1;
+            Ok(())
+        })?;
         Ok(log)
     }
 
-    fn commit(&mut self, version: u64, path: &Path) -> Result<()> {
-        let text = std::fs::read_to_string(path)?;
+    fn commit(&mut self, version: u64, lines: &[u8]) -> Result<()> {
+        let text = std::str::from_utf8(lines)?;
         let mut anew = Anew {
             out: Some(0),
             into: Some(0),
@@ -163,8 +166,8 @@ impl Log {
         Ok(())
     }
 
-    fn checkpoint(&mut self, path: &Path) -> Result<()> {
-        for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.build()? {
+    fn checkpoint(&mut self, file: Bytes) -> Result<()> {
+        for batch in ParquetRecordBatchReaderBuilder::try_new(file)?.build()? {
             let batch = batch?;
             if let Some(sidecars) = batch.column_by_name("sidecar")
                 && sidecars.null_count() < sidecars.len()
@@ -240,14 +243,15 @@ fn version(name: &str) -> Option<(u64, &str)> {
 }
 
 /// Returns the version of the last checkpoint that is whole.
-fn last_checkpoint(folder: &Path) -> Result<u64> {
-    let path = folder.join("_last_checkpoint");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("the log has neither commit 0 nor {}", path.display()))?;
-    let hint: Value = serde_json::from_str(&text)?;
+fn last_checkpoint(folder: &Files) -> Result<u64> {
+    const HINT: &str = "_last_checkpoint";
+    let text = folder
+        .read(HINT)
+        .with_context(|| format!("the log has neither commit 0 nor {folder}/{HINT}"))?;
+    let hint: Value = serde_json::from_slice(&text)?;
     hint["version"]
         .as_u64()
-        .with_context(|| format!("{} names no version", path.display()))
+        .with_context(|| format!("{folder}/{HINT} names no version"))
 }
 
 fn refuse_vector(there: bool) -> Result<()> {
@@ -278,6 +282,10 @@ fn present<'a>(of: &'a StructArray, part: &'a dyn Array) -> impl Iterator<Item =
 mod tests {
     use super::*;
 
+    fn read(table: &tempfile::TempDir) -> Result<Log> {
+        Log::read(&Files::open(&table.path().display().to_string())?)
+    }
+
     #[test]
     fn the_log_says_which_files_count_and_what_is_claimed() {
         let table = tempfile::tempdir().unwrap();
@@ -294,7 +302,7 @@ mod tests {
             1,
             "{\"add\":{\"path\":\"b\"}}\n{\"remove\":{\"path\":\"d=1%202/a\"}}\n{\"txn\":{\"appId\":\"x\",\"version\":5}}\n",
         );
-        let log = Log::read(table.path()).unwrap();
+        let log = read(&table).unwrap();
         assert_eq!(
             log.files,
             BTreeMap::from([("b".to_owned(), Added::default())])
@@ -302,10 +310,10 @@ mod tests {
         assert_eq!(log.claims, HashMap::from([("x".to_owned(), 5)]));
         assert_eq!(log.setbacks.len(), 1);
         commit(3, "{}");
-        let error = Log::read(table.path()).unwrap_err();
+        let error = read(&table).unwrap_err();
         assert!(error.to_string().contains("commit 2 is missing"));
         std::fs::remove_file(folder.join(format!("{:020}.json", 0))).unwrap();
-        let error = Log::read(table.path()).unwrap_err();
+        let error = read(&table).unwrap_err();
         assert!(error.to_string().contains("neither commit 0"));
     }
 
@@ -327,7 +335,7 @@ mod tests {
         for (version, lines) in commits.iter().enumerate() {
             std::fs::write(folder.join(format!("{version:020}.json")), lines).unwrap();
         }
-        let log = Log::read(table.path()).unwrap();
+        let log = read(&table).unwrap();
         match misfit {
             None => assert_eq!(log.misfits, Vec::<String>::new()),
             Some(expected) => assert!(log.misfits[0].contains(expected), "{:?}", log.misfits),

@@ -1,17 +1,12 @@
 //! The lake: files of the newest version go in, the source coordinates of their rows come out. Reads three columns.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::DataType;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemas::{Partition, TopicId, system};
 use sink::Source;
 use sink::encode::{SOURCE_PARTITION, SOURCE_TOPIC_ID};
@@ -19,29 +14,25 @@ use sink::encode::{SOURCE_PARTITION, SOURCE_TOPIC_ID};
 use super::Progress;
 use super::accounts::Account;
 use super::delta::{Added, Log};
+use super::files::{Files, is_missing};
 use super::ledger::{Ledger, Promise};
-
-/// Rows that are decoded at a time.
-const BATCH_ROWS: usize = 65_536;
 
 /// A table as it is when an audit begins.
 pub(super) struct Table {
-    folder: PathBuf,
+    files: Files,
     log: Log,
 }
 
 impl Table {
     /// Finds the table of a stream in a lake, or in its folder.
-    pub(super) fn open(lake: &Path, stream: &str) -> Result<Table> {
-        let places = [lake.join(stream), lake.to_owned()];
-        let found = places
-            .into_iter()
-            .find(|place| place.join("_delta_log").is_dir());
-        let Some(folder) = found else {
-            bail!("there is no table of {stream} in {}", lake.display());
-        };
-        let log = Log::read(&folder)?;
-        Ok(Table { folder, log })
+    pub(super) fn open(lake: &Files, stream: &str) -> Result<Table> {
+        for files in [lake.below(stream), lake.clone()] {
+            if !files.below("_delta_log").names()?.is_empty() {
+                let log = Log::read(&files)?;
+                return Ok(Table { files, log });
+            }
+        }
+        bail!("there is no table of {stream} in {lake}");
     }
 
     /// Returns how many rows there are to read, by the log.
@@ -83,10 +74,8 @@ impl Table {
             ledger.count(Promise::Commits).looked_at += 1;
             let read = self.file(name, added, &raw_id, accounts, progress);
             if let Err(error) = read {
-                let missing = error.downcast_ref::<std::io::Error>();
-                let missing = missing.is_some_and(|error| error.kind() == ErrorKind::NotFound);
                 ensure!(
-                    !missing || Log::read(&self.folder)?.files.contains_key(name),
+                    !is_missing(&error) || Log::read(&self.files)?.files.contains_key(name),
                     "{name} was vacuumed while the lake was audited; begin again, and let `lake.vacuum_after` be \
                      longer than an audit takes"
                 );
@@ -106,17 +95,15 @@ impl Table {
         accounts: &mut BTreeMap<i32, Account>,
         progress: Progress<'_>,
     ) -> Result<()> {
-        let file = File::open(self.folder.join(name)).context("a commit names it")?;
-        let bytes = file.metadata()?.len();
+        let names = [SOURCE_TOPIC_ID, SOURCE_PARTITION, system::SOURCE_OFFSET];
+        let columns = self.files.columns(name, &names);
+        let columns = columns.context("a commit names it")?;
+        let bytes = columns.bytes;
         if let Some(claimed) = added.bytes.filter(|claimed| *claimed != bytes) {
             bail!("it has {bytes} bytes, its commit claims {claimed}");
         }
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
-        let names = [SOURCE_TOPIC_ID, SOURCE_PARTITION, system::SOURCE_OFFSET];
-        let mask = ProjectionMask::columns(reader.parquet_schema(), names);
-        let reader = reader.with_projection(mask).with_batch_size(BATCH_ROWS);
         let mut rows = 0;
-        for batch in reader.build()? {
+        for batch in columns {
             let batch = batch?;
             rows += batch.num_rows() as u64;
             tell_rows(&batch, raw_id, accounts)?;
@@ -165,6 +152,8 @@ fn column(batch: &RecordBatch, name: &str, kind: &DataType) -> Result<ArrayRef> 
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::path::Path;
     use std::sync::Arc;
 
     use arrow_array::{Int32Array, Int64Array, StringArray};
@@ -231,7 +220,8 @@ mod tests {
         account.batch(0, 3, Some(rows));
         account.settle();
         let mut accounts = BTreeMap::from([(0, account)]);
-        let table = Table::open(lake.path(), "flights").unwrap();
+        let place = Files::open(&lake.path().display().to_string()).unwrap();
+        let table = Table::open(&place, "flights").unwrap();
         meanwhile(&lake.path().join("flights"));
         let mut ledger = table.tell(RAW, &mut accounts, Progress(&|_| {}))?;
         for mut account in accounts.into_values() {

@@ -8,7 +8,7 @@
 //!                     Report ◄── Ledger ◄── lake: rows against clean and claims ◄── model, checkpoints (Chain)
 //! ```
 //!
-//! `accounts` decides, without I/O; `topics`, `lake` and `delta` read; `chain` follows the model. What follows
+//! `accounts` decides, without I/O; `topics`, `lake`, `delta` and `files` read; `chain` follows the model. What follows
 //! from something else is bounded first, so a stream that is live holds too, and what is still to come is pending.
 //! `watch` audits again and again.
 
@@ -16,6 +16,7 @@ mod accounts;
 mod bits;
 mod chain;
 mod delta;
+mod files;
 mod lake;
 mod ledger;
 mod messages;
@@ -26,15 +27,15 @@ mod topics;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use schemas::Contract;
 
 use self::accounts::Account;
 use self::chain::Chain;
+use self::files::{Files, is_missing};
 use self::lake::Table;
 use self::topics::Cluster;
 
@@ -46,7 +47,7 @@ pub use self::watch::watch;
 const READERS_MAX: usize = 8;
 
 /// How the file of a checkpoint ends.
-const CHECKPOINT_SUFFIX: &str = "safetensors";
+const CHECKPOINT_SUFFIX: &str = ".safetensors";
 
 /// What to verify.
 #[derive(Clone, Debug)]
@@ -57,10 +58,10 @@ pub struct Plan {
     pub brokers: String,
     /// Properties of librdkafka.
     pub kafka: Vec<(String, String)>,
-    /// Folder of the lake; none leaves it out.
-    pub lake: Option<PathBuf>,
-    /// Folder of checkpoints; none leaves them out.
-    pub checkpoints: Option<PathBuf>,
+    /// Folder or URL of the lake; none leaves it out.
+    pub lake: Option<String>,
+    /// Folder or URL of checkpoints; none leaves them out.
+    pub checkpoints: Option<String>,
     /// Whether what is still to come breaks a promise.
     pub complete: bool,
 }
@@ -90,10 +91,11 @@ impl Progress<'_> {
 /// Topics, a lake or checkpoints that cannot be read; what can be read and is wrong is in the report.
 pub fn verify(plan: &Plan, progress: Progress<'_>) -> Result<Report> {
     let stream = &plan.contract.stream.name;
-    let table = plan.lake.as_deref().map(|lake| Table::open(lake, stream));
-    let table = table.transpose()?;
-    let checkpoints = plan.checkpoints.as_deref();
-    let checkpoints = checkpoints.map(|folder| checkpoint_files(&folder.join(stream)));
+    let lake = plan.lake.as_deref().map(Files::open).transpose()?;
+    let table = lake.map(|lake| Table::open(&lake, stream)).transpose()?;
+    let checkpoints = plan.checkpoints.as_deref().map(Files::open).transpose()?;
+    // Those that the trainer announces from now on may have no update yet.
+    let checkpoints = checkpoints.map(|files| checkpoints_of(files.below(stream)));
     let checkpoints = checkpoints.transpose()?;
     let cluster = Cluster::open(plan)?;
     let rows = table.as_ref().map_or(0, Table::rows);
@@ -112,8 +114,8 @@ pub fn verify(plan: &Plan, progress: Progress<'_>) -> Result<Report> {
         Promise::Scores,
         Promise::Model,
     ];
-    if let Some(files) = checkpoints {
-        read_checkpoints(&files, &mut chain)?;
+    if let Some((files, names)) = checkpoints {
+        read_checkpoints(&files, &names, &mut chain)?;
         looked_at.push(Promise::Checkpoints);
     }
     if let Some(table) = table {
@@ -161,32 +163,19 @@ fn read_partitions(cluster: &Cluster, progress: Progress<'_>) -> Result<BTreeMap
 }
 
 /// Lists the checkpoints of a stream; a trainer that has stored none has made no folder yet.
-fn checkpoint_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
-    let listed = std::fs::read_dir(folder);
-    let listed = listed.with_context(|| format!("cannot look into {}", folder.display()))?;
-    let mut files = Vec::new();
-    for entry in listed {
-        let path = entry?.path();
-        if path.extension().is_some_and(|end| end == CHECKPOINT_SUFFIX) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
+fn checkpoints_of(files: Files) -> Result<(Files, Vec<String>)> {
+    let mut names = files.names()?;
+    names.retain(|name| name.ends_with(CHECKPOINT_SUFFIX));
+    Ok((files, names))
 }
 
-fn read_checkpoints(files: &[PathBuf], chain: &mut Chain) -> Result<()> {
-    for file in files {
-        match std::fs::read(file) {
-            Ok(bytes) => chain.checkpoint(&file.display().to_string(), &bytes),
+fn read_checkpoints(files: &Files, names: &[String], chain: &mut Chain) -> Result<()> {
+    for name in names {
+        match files.read(name) {
+            Ok(bytes) => chain.checkpoint(&format!("{files}/{name}"), &bytes),
             // The trainer keeps the newest few: an old one may have gone meanwhile.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", file.display()));
-            }
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -19,10 +19,10 @@ mod batch;
 mod broker;
 mod health;
 mod kafka;
-mod memory;
 mod process;
 mod run;
 mod signals;
+mod simulated;
 mod stage;
 mod store;
 
@@ -34,8 +34,8 @@ pub use broker::{
 };
 pub use health::Health;
 pub use kafka::{Kafka, KafkaLane, Scanned, Taken, scan};
-pub use memory::{Memory, MemoryLane};
-pub use process::{Context, EXIT_FAILED, EXIT_USAGE, process};
+pub use process::{Context, EXIT_FAILED, EXIT_USAGE, Surroundings, now, process};
 pub use run::{Inputs, run};
+pub use simulated::{Dice, Faults, Simulated, SimulatedLane, Story};
 pub use stage::{Fault, Next, Stage};
 pub use store::{Store, StoreError};

@@ -3,10 +3,10 @@
 use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use schemas::{Contract, Digest};
-use telemetry::Telemetry;
+use telemetry::{Instruments, Telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -43,6 +43,33 @@ pub struct Context {
     pub health: Health,
     /// Cancelled when the process is told to stop.
     pub shutdown: CancellationToken,
+}
+
+/// What the loop needs of the process around it.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where the loop's own metrics go.
+    pub instruments: Instruments,
+    /// Whether the process is alive and ready.
+    pub health: Health,
+    /// Cancelled when the process is told to stop.
+    pub shutdown: CancellationToken,
+}
+
+impl Context {
+    /// Returns what the loop needs.
+    pub fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            instruments: self.telemetry.instruments("worker"),
+            health: self.health.clone(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+}
+
+/// Returns the time that decisions go by: a simulator's own where one pauses tokio's clock.
+pub fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Runs a worker process from its options to its exit code: 0 clean, 1 failed, 64 configured wrongly, 65

@@ -1,16 +1,16 @@
 //! The loop: events in, durable offsets out.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use schemas::Offset;
 use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::oneshot;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::info;
 
 use crate::batch::{Batch, TopicPartition};
 use crate::broker::{Assigned, Broker, BrokerError, Event, Order, Subscription};
-use crate::process::Context;
+use crate::process::Surroundings;
 use crate::signals::Signals;
 use crate::stage::{Fault, Next, Stage};
 
@@ -57,17 +57,17 @@ pub async fn run<S: Stage, B: Broker>(
     stage: S,
     broker: &B,
     inputs: Inputs<'_>,
-    context: &Context,
+    around: &Surroundings,
 ) -> Result<(), Box<dyn Fault>> {
     let subscription = broker
         .subscribe(inputs.group, inputs.topics)
         .map_err(boxed::<S::Error>)?;
-    let signals = Signals::new(&context.telemetry.instruments("worker"));
+    let signals = Signals::new(&around.instruments);
     let mut running = Running {
         stage,
         subscription,
         signals,
-        context,
+        around,
         owned: Vec::new(),
         held: Vec::new(),
     };
@@ -85,7 +85,7 @@ struct Running<'a, S> {
     stage: S,
     subscription: Subscription,
     signals: Signals,
-    context: &'a Context,
+    around: &'a Surroundings,
     owned: Vec<TopicPartition>,
     /// What the poll thread was told to hold.
     held: Vec<TopicPartition>,
@@ -99,7 +99,7 @@ impl<S: Stage> Running<'_, S> {
         loop {
             let event = tokio::select! {
                 biased;
-                () = self.context.shutdown.cancelled() => break,
+                () = self.around.shutdown.cancelled() => break,
                 event = self.subscription.events.recv() => Some(event.ok_or(BrokerError::Stopped)?),
                 _ = tick.tick() => None,
             };
@@ -108,13 +108,16 @@ impl<S: Stage> Running<'_, S> {
                 self.take_ready().await?;
             }
             let now = Instant::now();
-            self.stage.tick(now).await.map_err(RunError::Stage)?;
+            self.stage
+                .tick(now.into_std())
+                .await
+                .map_err(RunError::Stage)?;
             self.hold()?;
             if COMMIT_INTERVAL <= now - committed_at {
                 self.commit()?;
                 committed_at = now;
             }
-            self.context.health.beat();
+            self.around.health.beat();
         }
         info!("draining");
         self.stage
@@ -189,7 +192,7 @@ impl<S: Stage> Running<'_, S> {
         // What was paused is not, once it is assigned anew.
         self.held.retain(|held| !partitions.contains(held));
         self.owned.extend(partitions);
-        self.context.health.ready(!self.owned.is_empty());
+        self.around.health.ready(!self.owned.is_empty());
         answer.send(starts).map_err(|_| BrokerError::Stopped.into())
     }
 
@@ -207,7 +210,7 @@ impl<S: Stage> Running<'_, S> {
         self.signals.committed(&durable);
         self.signals.revoked(&partitions);
         self.owned.retain(|owned| !partitions.contains(owned));
-        self.context.health.ready(!self.owned.is_empty());
+        self.around.health.ready(!self.owned.is_empty());
         answer
             .send(durable)
             .map_err(|_| BrokerError::Stopped.into())

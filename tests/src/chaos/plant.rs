@@ -13,7 +13,7 @@ use super::disk::Disk;
 use super::fault::{Kind, Store};
 use super::process::Process;
 use crate::groups::{self, Members};
-use crate::{Kafka, Outside, flights, log, thalweg};
+use crate::{Kafka, Outside, Places, flights, log, thalweg};
 
 /// Between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -106,7 +106,7 @@ impl Plant {
             brokers,
             contract,
             events: flights().join("flights.parquet"),
-            folder,
+            places: Places::below(&folder),
         };
         let mut plant = Plant {
             outside,
@@ -199,7 +199,7 @@ impl Plant {
     }
 
     fn folder(&self, part: &str) -> PathBuf {
-        self.outside.folder.join(part)
+        self.disk.path().join(part)
     }
 
     /// Starts what is due, and notices what died.

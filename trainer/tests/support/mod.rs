@@ -9,12 +9,12 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicro
 use schemas::clean::{CleanEncoder, CleanHeader};
 use schemas::model::{Assembler, ModelMessage, Update};
 use schemas::{Columns, Contract, Offset, Partition, TopicId};
+use telemetry::{Instruments, Traces};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use trainer::{Trainer, TrainerError};
 use worker::{
-    Batch, BatchBuilder, Broker, BrokerError, Context, Health, Kafka, Lane, Outgoing, Stage, Start,
-    Store, Subscription, TopicInfo, TopicPartition, Watermarks,
+    Batch, BatchBuilder, Broker, BrokerError, Lane, Outgoing, Stage, Start, Store, Subscription,
+    TopicInfo, TopicPartition, Watermarks,
 };
 
 pub const PARTITIONS: i32 = 2;
@@ -330,23 +330,20 @@ impl Run {
     /// Starts a trainer on a broker and a folder of checkpoints.
     pub async fn start(broker: &MemoryBroker, folder: &Path) -> Result<Run, TrainerError> {
         let contract = contract();
-        let config = telemetry::Config {
-            service: "test",
-            stream: "s".to_owned(),
-            otlp: None,
-        };
-        let context = Context {
-            digest: contract.digest(),
-            contract: Arc::new(contract.clone()),
-            kafka: Kafka::connect("127.0.0.1:1", &[]).unwrap(),
-            telemetry: Arc::new(telemetry::Telemetry::start(&config).unwrap()),
-            health: Health::default(),
-            shutdown: CancellationToken::new(),
-        };
         let store = Store::open(&folder.display().to_string()).unwrap();
         let interval = Duration::from_secs(10);
         let label = contract.label.clone().unwrap();
-        let mut trainer = Trainer::build(&context, broker.clone(), label, store, interval).await?;
+        let (nowhere, traces) = (Instruments::nowhere(), Traces::nowhere());
+        let built = Trainer::build(
+            Arc::new(contract),
+            broker.clone(),
+            label,
+            store,
+            interval,
+            &nowhere,
+            traces,
+        );
+        let mut trainer = built.await?;
         let mut starts = HashMap::new();
         for partition in inputs() {
             if let Start::At(offset) = trainer.assign(&partition).await? {

@@ -7,15 +7,14 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 use tracing::warn;
 
 use super::describe;
 use super::queue::{Handful, Queue, Taken};
-use super::rebalance::{Rebalances, commit, partitions_of};
-use crate::batch::{BatchBuilder, TopicPartition};
+use super::rebalance::{Rebalances, commit, hold, partitions_of};
+use crate::batch::BatchBuilder;
 use crate::broker::{BrokerError, Event, Order, Subscription};
 
 /// Batches between the poll thread and the stage.
@@ -49,7 +48,7 @@ pub(super) fn subscribe(
     let setup = |error: KafkaError| BrokerError::Setup(error.to_string());
     let (events_in, events) = mpsc::channel(CHANNEL_BATCHES);
     let (orders, orders_out) = mpsc::channel(CHANNEL_ORDERS);
-    let context = Rebalances::new(events_in.clone(), topics, lock);
+    let context = Rebalances::new(events_in.clone(), orders_out, topics, lock);
     let consumer: BaseConsumer<Rebalances> = consumer_config(config, group)
         .create_with_context(context)
         .map_err(setup)?;
@@ -61,7 +60,6 @@ pub(super) fn subscribe(
     let poller = Poller {
         consumer,
         events: events_in,
-        orders: orders_out,
         reported_at: Instant::now(),
     };
     let shared = lock.as_slice();
@@ -109,23 +107,15 @@ fn consumer_config(config: &ClientConfig, group: &str) -> ClientConfig {
 struct Poller {
     consumer: BaseConsumer<Rebalances>,
     events: mpsc::Sender<Event>,
-    orders: mpsc::Receiver<Order>,
     reported_at: Instant,
 }
 
 impl Poller {
     fn run(mut self) {
         loop {
-            match self.orders.try_recv() {
-                Ok(Order::Commit(offsets)) => {
-                    let mode = if self.orders.is_closed() {
-                        CommitMode::Sync
-                    } else {
-                        CommitMode::Async
-                    };
-                    commit(&self.consumer, offsets, mode);
-                }
-                Ok(Order::Hold(held)) => self.hold(&held),
+            match self.order() {
+                Ok((Order::Commit(offsets), mode)) => commit(&self.consumer, offsets, mode),
+                Ok((Order::Hold(held), _)) => hold(&self.consumer, &held),
                 Err(TryRecvError::Empty) => {}
                 // The stage has drained and gone.
                 Err(TryRecvError::Disconnected) => return self.leave(),
@@ -136,28 +126,17 @@ impl Poller {
         }
     }
 
-    /// Pauses some partitions, and lets all others flow.
-    fn hold(&self, held: &[TopicPartition]) {
-        let Ok(assignment) = self.consumer.assignment() else {
-            return;
+    /// Returns the next order, and how to commit now.
+    fn order(&self) -> Result<(Order, CommitMode), TryRecvError> {
+        let orders = self.consumer.context().orders.lock();
+        let mut orders = orders.map_err(|_| TryRecvError::Disconnected)?;
+        let order = orders.try_recv()?;
+        let mode = if orders.is_closed() {
+            CommitMode::Sync
+        } else {
+            CommitMode::Async
         };
-        let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
-        for partition in partitions_of(&assignment) {
-            let list = if held.contains(&partition) {
-                &mut pause
-            } else {
-                &mut resume
-            };
-            list.add_partition(&partition.topic, partition.partition.0);
-        }
-        let done = self
-            .consumer
-            .pause(&pause)
-            .and_then(|()| self.consumer.resume(&resume));
-        if let Err(error) = done {
-            // Holding back is about memory and order, not about what is right: records may come all the same.
-            warn!(%error, "could not hold partitions back");
-        }
+        Ok((order, mode))
     }
 
     /// Leaves the group. Dropping a consumer in the midst of a rebalance can hang librdkafka for ever, so the

@@ -47,6 +47,7 @@ pub struct Kafka {
     config: ClientConfig,
     lock: Option<Arc<str>>,
     linger: Duration,
+    compression: Option<&'static str>,
     producer: Arc<OnceLock<produce::Producer>>,
 }
 
@@ -74,6 +75,7 @@ impl Kafka {
             config,
             lock: None,
             linger: Duration::ZERO,
+            compression: None,
             producer: Arc::default(),
         })
     }
@@ -122,11 +124,20 @@ impl Kafka {
         self
     }
 
+    /// Lets lanes compress by a codec of Kafka's, unless the operator has named one.
+    ///
+    /// Call it before the first lane is opened.
+    pub fn with_compression(mut self, codec: &'static str) -> Kafka {
+        self.compression = Some(codec);
+        self.producer = Arc::default();
+        self
+    }
+
     fn producer(&self) -> Result<&produce::Producer, BrokerError> {
         if let Some(producer) = self.producer.get() {
             return Ok(producer);
         }
-        let made = produce::Producer::new(&self.config, self.linger)?;
+        let made = produce::Producer::new(&self.config, self.linger, self.compression)?;
         Ok(self.producer.get_or_init(|| made))
     }
 }

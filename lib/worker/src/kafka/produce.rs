@@ -21,8 +21,17 @@ const QUEUE_KIB_MAX: &str = "32768";
 /// Records that may wait in the producer.
 const QUEUE_RECORDS_MAX: &str = "50000";
 
+/// Bytes of one lane that may wait for their acknowledgement; a lane that is full runs empty before it takes more.
+///
+/// librdkafka has one request of an idempotent partition on its way at a time. While records wait behind it for longer
+/// than they may linger, its thread spins, and takes the processor from the broker that should acknowledge.
+const LANE_BYTES_MAX: u64 = 1 << 20;
+
 /// How long a record may wait for its acknowledgement before the worker gives up and starts anew.
 const DELIVERY_MAX: Duration = Duration::from_secs(120);
+
+/// What librdkafka calls the codec of messages.
+const COMPRESSION_NAMES: [&str; 2] = ["compression.type", "compression.codec"];
 
 /// Largest message: raw records of megabytes go to the dead topic whole.
 const MESSAGE_BYTES_MAX: &str = "67108864";
@@ -49,7 +58,11 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, state: Arc<State>) {
         match result {
             // The producer is idempotent: acknowledgements of one partition come in order.
-            Ok(_) => state.acked.fetch_add(1, Ordering::Release),
+            Ok(record) => {
+                let bytes = record.payload_len() as u64;
+                state.acked_bytes.fetch_add(bytes, Ordering::Relaxed);
+                state.acked.fetch_add(1, Ordering::Release)
+            }
             Err((error, _)) => {
                 let reason = error.to_string();
                 state.failed.get_or_init(|| BrokerError::Write {
@@ -67,6 +80,9 @@ struct State {
     to: TopicPartition,
     sent: AtomicU64,
     acked: AtomicU64,
+    /// Bytes of values, as above.
+    sent_bytes: AtomicU64,
+    acked_bytes: AtomicU64,
     failed: OnceLock<BrokerError>,
     changed: Notify,
 }
@@ -78,9 +94,36 @@ pub struct KafkaLane {
     state: Arc<State>,
 }
 
+impl State {
+    fn unacked_bytes(&self) -> u64 {
+        let acked = self.acked_bytes.load(Ordering::Relaxed);
+        // An acknowledgement may be quicker than the note that its record was sent.
+        self.sent_bytes
+            .load(Ordering::Relaxed)
+            .saturating_sub(acked)
+    }
+
+    /// Notes that a record was sent; returns its number.
+    fn note_sent(&self, bytes: u64) -> u64 {
+        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.sent.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
 impl Producer {
-    pub(super) fn new(config: &ClientConfig, linger: Duration) -> Result<Producer, BrokerError> {
+    pub(super) fn new(
+        config: &ClientConfig,
+        linger: Duration,
+        compression: Option<&str>,
+    ) -> Result<Producer, BrokerError> {
         let mut config = config.clone();
+        if let Some(codec) = compression
+            && COMPRESSION_NAMES
+                .iter()
+                .all(|name| config.get(name).is_none())
+        {
+            config.set(COMPRESSION_NAMES[0], codec);
+        }
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -104,6 +147,8 @@ impl Producer {
             to: to.clone(),
             sent: AtomicU64::new(0),
             acked: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+            acked_bytes: AtomicU64::new(0),
             failed: OnceLock::new(),
             changed: Notify::new(),
         };
@@ -152,6 +197,9 @@ impl Lane for KafkaLane {
         {
             self.wait(1).await?;
         }
+        if LANE_BYTES_MAX <= self.state.unacked_bytes() {
+            self.wait(self.state.sent.load(Ordering::Relaxed)).await?;
+        }
         let mut record = BaseRecord::<[u8], [u8], Arc<State>>::with_opaque_to(
             &self.state.to.topic,
             self.state.clone(),
@@ -173,7 +221,7 @@ impl Lane for KafkaLane {
         }
         loop {
             match self.inner.producer.send(record) {
-                Ok(()) => return Ok(self.state.sent.fetch_add(1, Ordering::Relaxed) + 1),
+                Ok(()) => return Ok(self.state.note_sent(outgoing.value.len() as u64)),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     record = back;
                     self.changed(ROOM_WAIT, |_| false).await?;

@@ -1,8 +1,8 @@
 //! Rebalances: what the group gives and takes goes to the stage, and the stage's answer to the group.
 //!
 //! Groups are cooperative: partitions that do not move flow on, also while a stage takes on one after the other of
-//! those that come. A group with a lock is all or nothing: the member
-//! that the group gives partition 0 of the lock takes every partition of its topics, and all others stand by.
+//! those that come. A group with a lock is all or nothing: the member that the group gives partition 0 of the lock
+//! takes every partition of its topics, and all others stand by.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use tracing::warn;
 
 use super::queue::Queue;
 use crate::batch::{BatchBuilder, TopicPartition};
-use crate::broker::{Assigned, BrokerError, Event, Start};
+use crate::broker::{Assigned, BrokerError, Event, Order, Start};
 
 /// How long the broker may take to say what partitions a topic has.
 const METADATA_MAX: Duration = Duration::from_secs(10);
@@ -28,6 +28,8 @@ const METADATA_MAX: Duration = Duration::from_secs(10);
 /// Answers rebalances, and holds the batches that are being gathered.
 pub(super) struct Rebalances {
     events: mpsc::Sender<Event>,
+    /// Locked by the poll thread alone.
+    pub(super) orders: Mutex<mpsc::Receiver<Order>>,
     topics: Vec<String>,
     /// The topic whose partition 0 stands for all partitions of the topics.
     lock: Option<String>,
@@ -64,11 +66,13 @@ impl Rebalances {
     /// Answers for a member of a group that reads topics.
     pub(super) fn new(
         events: mpsc::Sender<Event>,
+        orders: mpsc::Receiver<Order>,
         topics: &[&str],
         lock: Option<&str>,
     ) -> Rebalances {
         Rebalances {
             events,
+            orders: Mutex::new(orders),
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
             lock: lock.map(str::to_owned),
             waiting: Mutex::default(),
@@ -90,7 +94,8 @@ impl Rebalances {
 
     fn assign(&self, consumer: &BaseConsumer<Self>, named: Vec<TopicPartition>) -> KafkaResult<()> {
         let partitions = match self.holds_lock(&named) {
-            None if is_cooperative(consumer) => {
+            // Who has none yet holds nobody up, and is ready once it has all.
+            None if is_cooperative(consumer) && self.owns.load(Ordering::Relaxed) => {
                 self.waiting().extend(named);
                 Vec::new()
             }
@@ -244,8 +249,46 @@ impl Rebalances {
             return;
         }
         if let Ok(durable) = durable.blocking_recv() {
+            self.commit_ordered(consumer);
             commit(consumer, durable, CommitMode::Sync);
         }
+    }
+
+    /// Commits what the stage has ordered before it gave partitions up: done later, offsets would go back, perhaps
+    /// even those that somebody else has committed since.
+    fn commit_ordered(&self, consumer: &BaseConsumer<Self>) {
+        let Ok(mut orders) = self.orders.lock() else {
+            return;
+        };
+        while let Ok(order) = orders.try_recv() {
+            match order {
+                Order::Commit(offsets) => commit(consumer, offsets, CommitMode::Sync),
+                Order::Hold(held) => hold(consumer, &held),
+            }
+        }
+    }
+}
+
+/// Pauses some partitions, and lets all others flow.
+pub(super) fn hold(consumer: &BaseConsumer<Rebalances>, held: &[TopicPartition]) {
+    let Ok(assignment) = consumer.assignment() else {
+        return;
+    };
+    let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
+    for partition in partitions_of(&assignment) {
+        let list = if held.contains(&partition) {
+            &mut pause
+        } else {
+            &mut resume
+        };
+        list.add_partition(&partition.topic, partition.partition.0);
+    }
+    let done = consumer
+        .pause(&pause)
+        .and_then(|()| consumer.resume(&resume));
+    if let Err(error) = done {
+        // Holding back is about memory and order, not about what is right: records may come all the same.
+        warn!(%error, "could not hold partitions back");
     }
 }
 
