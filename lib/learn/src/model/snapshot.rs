@@ -442,6 +442,11 @@ impl<'a> Object<'a> {
                 .for_each(|(part, all)| *part = all[at]);
             *entry = W::restore(*weight, &state);
         }
-        Ok(linear)
+        // The root of a negative sum of squares would be found a step later, when it has been stored.
+        if linear.bias.may_be() && linear.table.iter().all(W::may_be) {
+            Ok(linear)
+        } else {
+            Err(broken("weights"))
+        }
     }
 }

@@ -6,7 +6,7 @@ use schemas::contract::LabelType;
 
 use super::*;
 use crate::features::{Layout, Row, Rows};
-use crate::learners::{Label, Params};
+use crate::learners::{Ftrl, Label, Linear, Model, Params, Weight};
 
 const CONTRACT: &str = include_str!("../../../../schemas/fixtures/contract.toml");
 const LAYOUT: Layout = Layout {
@@ -288,12 +288,30 @@ fn snapshots_that_lie_about_themselves_are_refused_before_there_is_room_for_them
 fn weights_that_moved_are_weights() {
     for mut snapshot in [published(), published_blend()] {
         match &mut snapshot.learner.model {
-            crate::learners::Model::Ftrl(linear) => linear.moved[0] = 1 << 16,
-            crate::learners::Model::Blend(blend) => blend.tables.moved_features[0] = 1 << 17,
+            Model::Ftrl(linear) => linear.moved[0] = 1 << 16,
+            Model::Blend(blend) => blend.tables.moved_features[0] = 1 << 17,
             _ => unreachable!("these two are published"),
         }
         let read = Snapshot::from_bytes(&snapshot.to_bytes());
         let part = "moved".to_owned();
+        assert_eq!(read, Err(SnapshotError::Broken { part }));
+    }
+}
+
+#[test]
+fn sums_of_squares_are_not_negative() {
+    let lies: [fn(&mut Linear<Ftrl>); 2] = [
+        |linear| linear.table[3] = Weight::restore(0.5, &[0.0, -64.0]),
+        |linear| linear.bias = Weight::restore(0.5, &[0.0, -1e-9]),
+    ];
+    for lie in lies {
+        let mut snapshot = published();
+        let Model::Ftrl(linear) = &mut snapshot.learner.model else {
+            unreachable!("that is what is published")
+        };
+        lie(linear);
+        let read = Snapshot::from_bytes(&snapshot.to_bytes());
+        let part = "weights".to_owned();
         assert_eq!(read, Err(SnapshotError::Broken { part }));
     }
 }
@@ -328,7 +346,7 @@ fn every_published_snapshot_still_reads_and_learning_gives_its_bits() {
     let read = Snapshot::from_bytes(bytes).unwrap();
     let mut published = published();
     // The first snapshots did not say how tables were used.
-    if let crate::learners::Model::Ftrl(linear) = &mut published.learner.model {
+    if let Model::Ftrl(linear) = &mut published.learner.model {
         linear.usage = Default::default();
     }
     assert!(
