@@ -28,15 +28,15 @@ pub enum ScorerError {
     },
     /// Clean batches leave raw offsets out.
     #[error(
-        "`{from}` leaves raw offsets {expected} to {found} out: events are missing between its batches"
+        "`{from}` leaves raw offsets {first} to {last} out: events are missing between its batches"
     )]
     Gap {
         /// The partition.
         from: String,
-        /// The raw offset that should have come.
-        expected: Offset,
-        /// The raw offset that came.
-        found: Offset,
+        /// The first that is missing.
+        first: Offset,
+        /// The last one.
+        last: Offset,
     },
     /// A model message that cannot be read.
     #[error("could not read a model update")]

@@ -108,8 +108,7 @@ impl LiveModel {
                 .await?;
             let start = newest_snapshot(&tail, contract, store).await;
             if start.is_some() || low == ends.low {
-                let (served, after) =
-                    start.unwrap_or((ServedModel::new(contract, layout), Offset(-1)));
+                let served = start.unwrap_or_else(|| ServedModel::new(contract, layout));
                 let updates = broker.follow(&partition, ends.high)?;
                 let mut live = LiveModel {
                     versions: Versions::after(served),
@@ -117,7 +116,7 @@ impl LiveModel {
                     updated_at: Instant::now(),
                 };
                 for batch in &tail {
-                    live.take(batch, after)?;
+                    live.take(batch)?;
                 }
                 info!(version = %live.served().lineage().version, "model ready");
                 return Ok(live);
@@ -131,7 +130,7 @@ impl LiveModel {
         let mut applied = 0;
         loop {
             match self.updates.try_recv() {
-                Ok(batch) => applied += self.take(&batch, Offset(-1))?,
+                Ok(batch) => applied += self.take(&batch)?,
                 Err(TryRecvError::Empty) => return Ok(applied),
                 Err(TryRecvError::Disconnected) => return Err(ScorerError::Followed),
             }
@@ -148,9 +147,9 @@ impl LiveModel {
         self.updated_at.elapsed()
     }
 
-    fn take(&mut self, batch: &Batch, after: Offset) -> Result<u64, ScorerError> {
+    fn take(&mut self, batch: &Batch) -> Result<u64, ScorerError> {
         let mut applied = 0;
-        for record in batch.records().filter(|record| after < record.offset()) {
+        for record in batch.records() {
             let ModelMessage::Chunk(chunk) =
                 ModelMessage::parse(record.value().unwrap_or_default())?
             else {
@@ -165,24 +164,28 @@ impl LiveModel {
     }
 }
 
-/// Loads the newest snapshot that is announced in these messages and can be read; returns where it is announced.
+/// Loads the newest snapshot that is announced in these messages and can be read.
+///
+/// That is the one of the highest version, wherever it is announced: what a trainer had on its way when it died may
+/// come behind versions that its successor made, and so behind what continues the snapshot.
 async fn newest_snapshot(
     tail: &[Batch],
     contract: &Contract,
     store: &Store,
-) -> Option<(ServedModel, Offset)> {
-    let announcements: Vec<(SnapshotAnnouncement, Offset)> = tail
+) -> Option<ServedModel> {
+    let mut announcements: Vec<SnapshotAnnouncement> = tail
         .iter()
         .flat_map(Batch::records)
         .filter_map(|record| match ModelMessage::parse(record.value()?) {
-            Ok(ModelMessage::Snapshot(announcement)) => Some((announcement, record.offset())),
+            Ok(ModelMessage::Snapshot(announcement)) => Some(announcement),
             _ => None,
         })
-        .filter(|(announcement, _)| announcement.contract == contract.digest())
+        .filter(|announcement| announcement.contract == contract.digest())
         .collect();
-    for (announcement, offset) in announcements.into_iter().rev() {
+    announcements.sort_by_key(|announcement| announcement.version);
+    for announcement in announcements.into_iter().rev() {
         match load(&announcement, store).await {
-            Ok(model) => return Some((model, offset)),
+            Ok(model) => return Some(model),
             Err(reason) => warn!(
                 object = announcement.object,
                 reason, "a snapshot cannot be used; trying the one before"

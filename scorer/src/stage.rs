@@ -23,6 +23,9 @@ use crate::signals::Signals;
 /// Scores that are read back: a zombie may have written a few after the newest.
 const SCORES_BACK: i64 = 64;
 
+/// Clean messages that are read back: a zombie may have written a few after the newest.
+const CLEAN_BACK: i64 = 32;
+
 /// Header that carries the trace context.
 const TRACE_PARENT: &str = "traceparent";
 
@@ -47,8 +50,10 @@ struct Owned<L> {
     lane: L,
     /// The last raw offset that is scored or was refused.
     passed: Option<Offset>,
-    /// Whether a batch came since the assignment: from then on there may be no gap.
+    /// Whether a batch came since the assignment.
     begun: bool,
+    /// The last raw offset that the messages so far cover: behind it there may be no gap.
+    covered: Option<Offset>,
     /// Number of the last score of a clean message, and the clean offset after that message.
     sent: VecDeque<(u64, Offset)>,
     last: u64,
@@ -112,6 +117,35 @@ impl<B: Broker> ScoreStage<B> {
             .filter(|source| source.topic_id == self.raw_id)
             .map(|source| source.offset)
             .max())
+    }
+
+    /// Sees how far the messages cover that are before the first one of an assignment. Scores do not say: events may
+    /// be dead; nor does that message, if a worker that was replaced wrote it late.
+    async fn begin(&mut self, clean: &TopicPartition, first: Offset) -> Result<(), ScorerError> {
+        let Some(owned) = self.partitions.get_mut(&clean.partition) else {
+            return Err(ScorerError::Unassigned(clean.to_string()));
+        };
+        if owned.begun {
+            return Ok(());
+        }
+        let low = self.broker.watermarks(clean).await?.low;
+        let range = Watermarks {
+            low: Offset((first.0 - CLEAN_BACK).max(low.0)),
+            high: first,
+        };
+        let before = self.broker.read(clean, range).await?;
+        let headers = before
+            .iter()
+            .flat_map(Batch::records)
+            .filter_map(|record| CleanHeader::from_headers(record.headers()).ok());
+        owned.covered = headers
+            .filter(|header| header.topic_id == self.raw_id)
+            .map(|header| header.last)
+            .max();
+        // What was committed is scored.
+        owned.passed = owned.passed.max(owned.covered);
+        owned.begun = true;
+        Ok(())
     }
 
     /// Scores the events of one clean message that were not scored before.
@@ -213,19 +247,19 @@ fn known_rows(batch: &RecordBatch, passed: Option<Offset>) -> usize {
 
 impl<L> Owned<L> {
     fn check_gap(&self, from: &TopicPartition, first: Offset) -> Result<(), ScorerError> {
-        match self.passed {
-            Some(passed) if self.begun && passed.next() < first => Err(ScorerError::Gap {
+        match self.covered {
+            Some(covered) if covered.next() < first => Err(ScorerError::Gap {
                 from: from.to_string(),
-                expected: passed.next(),
-                found: first,
+                first: covered.next(),
+                last: Offset(first.0 - 1),
             }),
             _ => Ok(()),
         }
     }
 
     fn advance(&mut self, covered: Offset, last: u64, next: Offset) {
-        self.begun = true;
         self.passed = self.passed.max(Some(covered));
+        self.covered = self.covered.max(Some(covered));
         self.last = last;
         self.sent.push_back((last, next));
     }
@@ -242,6 +276,7 @@ impl<B: Broker> Stage for ScoreStage<B> {
             lane,
             passed,
             begun: false,
+            covered: None,
             sent: VecDeque::new(),
             last: 0,
         };
@@ -252,6 +287,7 @@ impl<B: Broker> Stage for ScoreStage<B> {
 
     async fn handle(&mut self, batch: Batch) -> Result<(), ScorerError> {
         for record in batch.records() {
+            self.begin(batch.from(), record.offset()).await?;
             self.message(batch.from(), record).await?;
         }
         Ok(())

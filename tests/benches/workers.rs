@@ -2,13 +2,21 @@
 //!
 //! The year of flights is produced onto an embedded broker first. Then each worker runs alone, from its start until
 //! it has done everything; its CPU time is what the system counted. Ratios are to the figures of the nearest
-//! peers on the same work, as [`Worker`] says.
+//! peers on the same work, as [`Worker`] says. `-- --years 30` makes it a backlog of ten million events: the year again
+//! and again, each time of other events. A worker that needs more memory than is promised fails the run.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMillisecondType;
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tests::{flights, thalweg};
 
 /// A worker, and what it is held against.
@@ -44,8 +52,14 @@ const WORKERS: [Worker; 4] = [
     },
 ];
 
-/// How long one worker may take.
+/// How long one worker may take for a year.
 const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Memory that a worker may need at its peak, however much waits for it.
+const PEAK_MIB_MAX: f64 = 300.0;
+
+/// Events of a year, and those of them that get a label.
+const YEAR: (f64, f64) = (336_776.0, 327_346.0);
 
 /// A program that ends with its owner.
 struct Running(Child);
@@ -99,8 +113,8 @@ fn metric(address: &str, name: &str) -> Result<f64> {
 }
 
 /// Looks until a counter stands still, so that what comes at the end (commits, checkpoints) is counted too.
-fn settle(file: &Path, name: &str, least: f64) -> Result<(f64, f64, f64)> {
-    let deadline = Instant::now() + DEADLINE;
+fn settle(file: &Path, name: &str, least: f64, years: u32) -> Result<(f64, f64, f64)> {
+    let deadline = Instant::now() + years * DEADLINE;
     loop {
         ensure!(Instant::now() < deadline, "{name} does not get to {least}");
         std::thread::sleep(Duration::from_millis(200));
@@ -117,11 +131,68 @@ fn settle(file: &Path, name: &str, least: f64) -> Result<(f64, f64, f64)> {
     }
 }
 
+/// Returns how many years are asked for.
+fn years() -> Result<u32> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--years");
+    match (arguments.next(), arguments.next()) {
+        (None, _) => Ok(1),
+        (_, years) => {
+            let years = years.and_then(|years| years.parse().ok());
+            years
+                .filter(|years| (1..=80).contains(years))
+                .context("--years: 1 to 80")
+        }
+    }
+}
+
+/// Writes the year of flights so many times, each later by whole weeks and with ids of its own.
+fn repeated(years: u32, folder: &Path) -> Result<PathBuf> {
+    let year = flights().join("flights.parquet");
+    if years == 1 {
+        return Ok(year);
+    }
+    let path = folder.join("flights.parquet");
+    let schema = ParquetRecordBatchReaderBuilder::try_new(File::open(&year)?)?;
+    let mut writer = ArrowWriter::try_new(File::create(&path)?, schema.schema().clone(), None)?;
+    for nth in 0..years {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&year)?)?;
+        for batch in reader.build()? {
+            let batch = batch?;
+            let columns = batch.columns().iter().zip(batch.schema_ref().fields());
+            let columns = columns.map(|(column, field)| -> ArrayRef {
+                match field.name().as_str() {
+                    "id" => {
+                        let ids = column.as_string::<i32>().iter().flatten();
+                        Arc::new(StringArray::from_iter_values(
+                            ids.map(|id| format!("{nth:02}-{id}")),
+                        ))
+                    }
+                    _ => match column.as_primitive_opt::<TimestampMillisecondType>() {
+                        Some(times) => {
+                            let later = i64::from(nth) * 52 * 7 * 86_400_000;
+                            Arc::new(
+                                times
+                                    .unary::<_, TimestampMillisecondType>(|time| time + later)
+                                    .with_timezone("UTC"),
+                            )
+                        }
+                        None => column.clone(),
+                    },
+                }
+            });
+            writer.write(&RecordBatch::try_new(batch.schema(), columns.collect())?)?;
+        }
+    }
+    writer.close()?;
+    Ok(path)
+}
+
 fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name).display().to_string();
     let contract = flights().join("stream.toml").display().to_string();
-    let data = flights().join("flights.parquet").display().to_string();
+    let years = years()?;
+    let data = repeated(years, folder.path())?.display().to_string();
     let port = std::net::TcpListener::bind("127.0.0.1:0")?
         .local_addr()?
         .port();
@@ -156,7 +227,7 @@ fn main() -> Result<()> {
         "{:<8} {:>9} {:>7} {:>16} {:>9}  against",
         "worker", "events", "CPU s", "events per CPU s", "peak MiB"
     );
-    let (mut events, labelled) = (336_776.0, 327_346.0);
+    let (mut events, labelled) = (YEAR.0 * f64::from(years), YEAR.1 * f64::from(years));
     for Worker {
         name: worker,
         counter,
@@ -192,7 +263,7 @@ fn main() -> Result<()> {
         } else {
             events
         };
-        let (done, cpu, peak) = settle(&file, counter, least).with_context(|| {
+        let (done, cpu, peak) = settle(&file, counter, least, years).with_context(|| {
             std::fs::read_to_string(folder.path().join(format!("{worker}.log"))).unwrap_or_default()
         })?;
         drop(running);
@@ -204,6 +275,8 @@ fn main() -> Result<()> {
             "{worker:<8} {done:>9.0} {cpu:>7.2} {rate:>16.0} {:>9.0}  {against}",
             peak / 1048576.0
         );
+        let bounded = peak / 1048576.0 <= PEAK_MIB_MAX;
+        ensure!(bounded, "{worker} needs more than {PEAK_MIB_MAX} MiB");
         if worker == "ingest" {
             events = done;
         }

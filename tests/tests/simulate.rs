@@ -1,6 +1,7 @@
 //! The simulator's suite: worlds in which everything goes wrong, and in which every promise holds all the same.
 //!
-//! `THALWEG_SIM_SEEDS` says how many worlds; `THALWEG_SIM_SEED` replays one and prints its story.
+//! `THALWEG_SIM_SEEDS` says how many worlds, `THALWEG_SIM_FROM` with which seed they begin; `THALWEG_SIM_SEED` replays
+//! one and prints its story.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
@@ -12,11 +13,8 @@ use std::time::Instant;
 use simulator::{Plan, Sabotage, run};
 use worker::{Dice, Story};
 
-/// Worlds of a run that nobody asked for: some seconds of work.
-const SEEDS: u64 = 200;
-
-/// Threads that share the seeds.
-const THREADS: usize = 2;
+/// Worlds of a run in which nobody says how many: some minutes of two cores.
+const SEEDS: u64 = 10_000;
 
 /// Lines of a story that a failure shows; all of them are there when it is replayed.
 const LINES: usize = 60;
@@ -43,8 +41,8 @@ fn failure(seed: u64) -> Option<String> {
         other => format!("it replays otherwise: {other:?}\n"),
     };
     Some(format!(
-        "seed {seed} breaks a promise: {}\n{replayed}replay it with\n  THALWEG_SIM_SEED={seed} cargo test --release \
-         -p tests --test simulate replay -- --nocapture\nhow it ended:\n{last}",
+        "seed {seed} breaks a promise: {}\n{replayed}replay it with\n  THALWEG_SIM_SEED={seed} cargo test --release --workspace \
+         --test simulate replay -- --nocapture\nhow it ended:\n{last}",
         broken.what
     ))
 }
@@ -52,13 +50,16 @@ fn failure(seed: u64) -> Option<String> {
 #[test]
 fn every_promise_holds_in_every_world() {
     let seeds = number("THALWEG_SIM_SEEDS").unwrap_or(SEEDS);
-    let (next, began) = (AtomicU64::new(0), Instant::now());
+    let from = number("THALWEG_SIM_FROM").unwrap_or(0);
+    let (next, began) = (AtomicU64::new(from), Instant::now());
+    // A world is one thread's, and takes turns with another one: that of Delta.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let failures = std::thread::scope(|scope| {
         let work = || {
             let mut failures = Vec::new();
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seeds <= seed {
+                if from + seeds <= seed {
                     return failures;
                 }
                 if let Some(failure) = failure(seed) {
@@ -67,7 +68,7 @@ fn every_promise_holds_in_every_world() {
                 }
             }
         };
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let failures = threads
             .into_iter()
             .flat_map(|thread| thread.join().unwrap());

@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -14,6 +13,7 @@ use deltalake_core::logstore::{
     CommitOrBytes, LogStore, LogStoreConfig, LogStoreRef, StorageConfig, logstore_with,
 };
 use object_store::ObjectStore;
+use tokio::task::coop::{Unconstrained, unconstrained};
 use url::Url;
 use uuid::Uuid;
 
@@ -44,16 +44,15 @@ impl Gate {
         }
     }
 
-    /// Opens the gate, if it is shut, and waits until the thread has nothing left to do; says whether it was shut.
-    fn open(&self) -> bool {
+    /// Opens the gate, if it is shut; says whether it was. The thread tells once it has nothing left to do.
+    fn open(&self, told: &mpsc::Sender<Told>) -> bool {
         let mut shut = self.shut.lock().unwrap_or_else(PoisonError::into_inner);
         if shut.take().is_none() {
             return false;
         }
         // The runtime has one thread for such work, so this comes after whatever waits for it.
-        let (done, wait) = mpsc::channel();
-        tokio::task::spawn_blocking(move || done.send(()));
-        wait.recv().expect("the thread answers");
+        let told = told.clone();
+        tokio::task::spawn_blocking(move || told.send(Told::Done));
         true
     }
 }
@@ -136,32 +135,37 @@ impl LogStore for SimulatedLog {
 
 /// A future that may use Delta.
 pub struct Still<F> {
-    inner: Pin<Box<F>>,
+    /// Never made to yield by tokio: how often it is polled while Delta works depends on how fast that is.
+    inner: Pin<Box<Unconstrained<F>>>,
     gate: Arc<Gate>,
-    /// Whether Delta may go on in the next poll.
-    goes_on: bool,
 }
 
 impl<F> Still<F> {
     /// Wraps a future that uses the log behind a gate.
     pub fn new(inner: F, gate: Arc<Gate>) -> Still<F> {
-        Still {
-            inner: Box::pin(inner),
-            gate,
-            goes_on: false,
-        }
+        let inner = Box::pin(unconstrained(inner));
+        Still { inner, gate }
     }
 }
 
-/// A waker that knows whether it was used.
+/// What a poll hears while Delta works.
+enum Told {
+    /// Something was done that the future waits for.
+    Rung,
+    /// The thread has nothing left to do.
+    Done,
+}
+
+/// A waker that tells.
 struct Bell {
-    rung: AtomicBool,
+    told: mpsc::Sender<Told>,
     waker: Waker,
 }
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.rung.store(true, Ordering::Relaxed);
+        // Nobody listens once the poll is over.
+        let _ = self.told.send(Told::Rung);
         self.waker.wake_by_ref();
     }
 }
@@ -170,17 +174,29 @@ impl<F: Future> Future for Still<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        if self.goes_on {
+        let (tells, told) = mpsc::channel();
+        let bell = Bell {
+            told: tells.clone(),
+            waker: context.waker().clone(),
+        };
+        let waker = Waker::from(Arc::new(bell));
+        let mut working = 0;
+        loop {
+            let polled = self.inner.as_mut().poll(&mut Context::from_waker(&waker));
+            working += usize::from(self.gate.open(&tells));
+            while 0 < working {
+                match told.recv().expect("it has a sender here") {
+                    // The thread may wait for the future, which has to take some of what it reads.
+                    Told::Rung if polled.is_pending() => break,
+                    Told::Rung => {}
+                    Told::Done => working -= 1,
+                }
+            }
+            if working == 0 {
+                return polled;
+            }
+            // What was done may bring more to do.
             self.gate.shut();
         }
-        let bell = Arc::new(Bell {
-            rung: AtomicBool::new(false),
-            waker: context.waker().clone(),
-        });
-        let waker = Waker::from(bell.clone());
-        let polled = self.inner.as_mut().poll(&mut Context::from_waker(&waker));
-        // Work that was done has woken us, and may bring more.
-        self.goes_on = self.gate.open() && bell.rung.load(Ordering::Relaxed);
-        polled
     }
 }

@@ -92,6 +92,9 @@ impl Progress {
         if 0 < zombies {
             return Ok(Some(format!("{zombies} processes go on unheard")));
         }
+        if !world.is_written() {
+            return Ok(Some("more is to be written".to_owned()));
+        }
         self.read_clean(world);
         self.read_scores(&world.broker);
         self.lake.read_on(&world.lake.inner).await?;

@@ -48,6 +48,8 @@ pub struct World {
     /// Processes that go on although their group does not hear them.
     pub zombies: AtomicU64,
     calm: AtomicBool,
+    /// Whether all that the plan holds is written.
+    written: AtomicBool,
     broken: Mutex<Option<String>>,
 }
 
@@ -64,6 +66,7 @@ impl World {
             shutdown: Shutdown::new(),
             zombies: AtomicU64::new(0),
             calm: AtomicBool::new(false),
+            written: AtomicBool::new(false),
             broken: Mutex::default(),
             broker,
             trouble,
@@ -116,6 +119,11 @@ impl World {
     /// Says whether nothing goes wrong any more.
     pub fn is_calm(&self) -> bool {
         self.calm.load(Ordering::Relaxed)
+    }
+
+    /// Says whether all that the plan holds is written.
+    pub fn is_written(&self) -> bool {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Notes that a promise is broken; the first one counts.
@@ -177,6 +185,7 @@ async fn produce(world: Arc<World>) {
         sleep(world.dice.millis(0..=2 * pause_ms)).await;
     }
     world.story.tell(format_args!("all is written"));
+    world.written.store(true, Ordering::Relaxed);
 }
 
 /// Gives partitions out anew, whenever.

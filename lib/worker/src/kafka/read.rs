@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::{ClientConfig, ClientContext};
 use schemas::Offset;
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -23,11 +24,24 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 /// How long a poll waits when nothing is there: how quickly a reader that has gone is seen.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
+/// A reader that asks for the ends of partitions, and takes none of them for an error.
+struct Reading;
+
+impl ClientContext for Reading {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            DefaultClientContext.error(error, reason);
+        }
+    }
+}
+
+impl ConsumerContext for Reading {}
+
 fn consumer(
     config: &ClientConfig,
     from: &TopicPartition,
     start: Offset,
-) -> Result<BaseConsumer, BrokerError> {
+) -> Result<BaseConsumer<Reading>, BrokerError> {
     let failed = |error: KafkaError| read_error(from, &error);
     let mut config = config.clone();
     config
@@ -38,7 +52,7 @@ fn consumer(
         .set("enable.partition.eof", "true")
         .set("fetch.queue.backoff.ms", "2")
         .set("queued.max.messages.kbytes", "16384");
-    let consumer: BaseConsumer = config.create().map_err(failed)?;
+    let consumer: BaseConsumer<Reading> = config.create_with_context(Reading).map_err(failed)?;
     let mut list = TopicPartitionList::new();
     let offset = rdkafka::Offset::Offset(start.0);
     list.add_partition_offset(&from.topic, from.partition.0, offset)

@@ -135,6 +135,11 @@ impl Group {
             }
             seat.joined
         });
+        if self.members.is_empty() {
+            // Nobody was in time: whoever comes back begins the next one.
+            self.deadline = None;
+            return Standing::Out;
+        }
         self.give_out(all, dice);
         for (id, seat) in &self.members {
             let (generation, name) = (self.generation, &seat.client.name);

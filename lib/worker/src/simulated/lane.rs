@@ -194,6 +194,10 @@ async fn deliver(shared: Arc<Shared>, lane: Arc<LaneState>) {
             false => all,
         };
         for record in burst.into_iter().take(arrive) {
+            let (client, to) = (&lane.client.name, &lane.to);
+            shared
+                .story
+                .tell(format_args!("{client} writes to {to}:{record}"));
             if let Err(error) = shared.append(&lane.to, record) {
                 return lane.fail(&shared, error);
             }

@@ -1,6 +1,7 @@
 //! Topics: what is written stays, in order, and whoever waits for it is woken.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Weak};
 
 use schemas::{Offset, TopicId};
@@ -38,6 +39,23 @@ impl From<Outgoing<'_>> for Stored {
             value: record.value.to_vec(),
             headers: record.headers.iter().map(header).collect(),
         }
+    }
+}
+
+/// Longer values of headers are of no use in a story.
+const STORY_BYTES_MAX: usize = 12;
+
+impl fmt::Display for Stored {
+    /// Writes what tells a record from others: its short headers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.headers {
+            if let Ok(value) = std::str::from_utf8(value)
+                && value.len() <= STORY_BYTES_MAX
+            {
+                write!(f, " {name}={value}")?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -330,7 +330,12 @@ impl Broker for Simulated {
         };
         let (shared, client) = (self.shared.clone(), self.client.clone());
         let member = Member::new(shared, client, reads, events_in, orders_out);
-        tokio::spawn(member.run());
+        let (running, shared) = (tokio::spawn(member.run()), self.shared.clone());
+        tokio::spawn(async move {
+            if let Err(panic) = running.await {
+                shared.break_promise(format!("the simulated broker works: {panic}"));
+            }
+        });
         Ok(Subscription { events, orders })
     }
 
