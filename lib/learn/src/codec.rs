@@ -29,6 +29,11 @@ impl Writer {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
+    /// Writes how many examples there were: never more than reads back.
+    pub fn examples(&mut self, count: u64) {
+        self.u64(count.min(EXAMPLES_MAX));
+    }
+
     pub fn i64(&mut self, value: i64) {
         self.u64(value as u64);
     }
@@ -132,5 +137,21 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| self.malformed())?;
         self.rest = rest;
         Ok(*head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_examples_are_written_they_read_back() {
+        for (count, read) in [(7, 7), (EXAMPLES_MAX + 1, EXAMPLES_MAX)] {
+            let mut writer = Writer::new(b"TEST", 1);
+            writer.examples(count);
+            let bytes = writer.finish();
+            let mut reader = Reader::new(&bytes, b"TEST", 1, "test").unwrap();
+            assert_eq!(reader.examples(), Ok(read));
+        }
     }
 }

@@ -65,8 +65,8 @@ impl Classes {
     }
 
     pub(super) fn write(&self, writer: &mut Writer) {
-        writer.u64(self.labels);
-        writer.u64(self.right);
+        writer.examples(self.labels);
+        writer.examples(self.right);
         writer.f64(self.losses);
         writer.f64(self.base_losses);
     }

@@ -77,7 +77,7 @@ impl Errors {
     }
 
     pub(super) fn write(&self, writer: &mut Writer) {
-        writer.u64(self.labels);
+        writer.examples(self.labels);
         for sum in [
             self.sum,
             self.absolutes,

@@ -164,8 +164,8 @@ impl Metrics {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(MAGIC, VERSION);
         self.all_time.write(&mut writer);
-        self.seen.iter().for_each(|count| writer.u64(*count));
-        writer.u64(self.part_labels);
+        self.seen.iter().for_each(|count| writer.examples(*count));
+        writer.examples(self.part_labels);
         self.recent.iter().for_each(|part| part.write(&mut writer));
         writer.u64(self.stretches.len() as u64);
         for (start, quality) in &self.stretches {

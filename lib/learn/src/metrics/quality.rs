@@ -200,12 +200,12 @@ impl Quality {
         self.decided
             .as_flattened()
             .iter()
-            .for_each(|count| writer.u64(*count));
+            .for_each(|count| writer.examples(*count));
         let used = |(_, bin): &(usize, &Bin)| **bin != Bin::default();
         writer.u64(self.bins.iter().enumerate().filter(used).count() as u64);
         for (at, bin) in self.bins.iter().enumerate().filter(used) {
             writer.u32(at as u32);
-            bin.labels.iter().for_each(|count| writer.u64(*count));
+            bin.labels.iter().for_each(|count| writer.examples(*count));
             writer.f64(bin.sum);
         }
     }
