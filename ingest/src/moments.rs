@@ -3,6 +3,12 @@
 /// Values that a partition must have shown before the rule applies.
 const COUNT_MIN: u64 = 100;
 
+/// Largest magnitude of a value that is learned as it is; its square, and the sum of 2^53 such squares, are finite.
+const VALUE_MAX: f64 = 1e100;
+
+/// Most values that can have been learned: up to here a float counts them all.
+const LEARNED_MAX: u64 = 1 << 53;
+
 /// Bytes of one field's moments on the wire.
 const BYTES: usize = 24;
 
@@ -37,7 +43,8 @@ impl Moments {
             Some((low, high)) => value.clamp(low, high),
             None => value,
         };
-        self.count += 1;
+        let value = value.clamp(-VALUE_MAX, VALUE_MAX);
+        self.count = LEARNED_MAX.min(self.count + 1);
         let delta = value - self.mean;
         self.mean += delta / self.count as f64;
         self.squares += delta * (value - self.mean);
@@ -55,6 +62,14 @@ impl Moments {
         out
     }
 
+    /// Says whether values can have shown this: bounds are then numbers, the lower one first.
+    fn may_be(&self) -> bool {
+        self.count <= LEARNED_MAX
+            && self.mean.abs() <= 2.0 * VALUE_MAX // rounding may lead beyond by a little
+            && 0.0 <= self.squares
+            && self.squares.is_finite()
+    }
+
     /// Reads the moments of so many fields; `None` if the bytes are something else.
     pub fn read_all(bytes: &[u8], fields: usize) -> Option<Vec<Moments>> {
         let (version, rest) = bytes.split_first()?;
@@ -64,11 +79,12 @@ impl Moments {
         let word =
             |bytes: &[u8], at: usize| -> Option<[u8; 8]> { bytes.get(at..at + 8)?.try_into().ok() };
         let read = |bytes: &[u8]| {
-            Some(Moments {
+            let moments = Moments {
                 count: u64::from_le_bytes(word(bytes, 0)?),
                 mean: f64::from_le_bytes(word(bytes, 8)?),
                 squares: f64::from_le_bytes(word(bytes, 16)?),
-            })
+            };
+            moments.may_be().then_some(moments)
         };
         rest.chunks_exact(BYTES).map(read).collect()
     }
@@ -92,6 +108,36 @@ mod tests {
             moments.learn(40.0, 4.0);
         }
         assert!(40.0 < moments.bounds(4.0).unwrap().1);
+    }
+
+    #[test]
+    fn no_value_is_too_large_to_be_learned() {
+        let mut moments = Moments::default();
+        for at in 0..1000 {
+            moments.learn([f64::MAX, f64::MIN][at % 2], 4.0);
+            assert!(moments.may_be(), "{moments:?}");
+        }
+        let (low, high) = moments.bounds(4.0).unwrap();
+        assert!(low < high && high.is_finite(), "{low} {high}");
+    }
+
+    #[test]
+    fn what_no_values_can_have_shown_is_not_read() {
+        let check = |count, mean, squares, expected| {
+            let shown = [Moments {
+                count,
+                mean,
+                squares,
+            }];
+            let read = Moments::read_all(&Moments::write_all(&shown), 1);
+            assert_eq!(read.is_some(), expected, "{shown:?}");
+        };
+        check(1000, -7.5, 3.0, true);
+        check(1000, f64::NAN, 3.0, false);
+        check(1000, f64::INFINITY, 3.0, false);
+        check(1000, 0.0, -1.0, false);
+        check(1000, 0.0, f64::NAN, false);
+        check(u64::MAX, 0.0, 1.0, false);
     }
 
     #[test]

@@ -188,6 +188,9 @@ pub fn decode(
             Some(again) => again.next(&mut buffer)?.map(|(_, past)| past),
             None => None,
         };
+        if fitter.join.learns_revised() && past.is_none() {
+            return Err(CheckpointError::Section("again"));
+        }
         fitter.join.restore_settled(id, outcome, past);
     }
     fitter.take_tally();

@@ -244,6 +244,11 @@ impl Join {
         true
     }
 
+    /// Says whether labels that come again are learned, for which settled events are kept.
+    pub fn learns_revised(&self) -> bool {
+        self.limits.learns_revised
+    }
+
     /// Returns how many events wait.
     pub fn events_waiting(&self) -> usize {
         self.events.len()

@@ -35,19 +35,25 @@
 //! a copy from or to the page cache; only syncs go to a thread of their own. When nothing happens, nothing runs: there
 //! is no timer but those of requests that wait, of groups that have members, and of topics with retention or compaction.
 
-mod api;
+// Open to the fuzz targets, which come in where no client does; for nobody else.
+#[doc(hidden)]
+pub mod api;
 mod clock;
 mod config;
 mod error;
 mod folder;
 mod group;
-mod log;
-mod net;
+#[doc(hidden)]
+pub mod log;
+#[doc(hidden)]
+pub mod net;
 mod offsets;
 mod server;
-mod services;
+#[doc(hidden)]
+pub mod services;
 mod sync;
-mod topic;
+#[doc(hidden)]
+pub mod topic;
 mod upkeep;
 
 pub use config::*;

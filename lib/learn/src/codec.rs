@@ -1,5 +1,8 @@
 //! Little-endian bytes of what is no tensor: metrics and drift in a checkpoint.
 
+/// Most examples that a snapshot may have counted: a million a second for nine years.
+const EXAMPLES_MAX: u64 = 1 << 48;
+
 /// Bytes that are not the snapshot that they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bytes are not a snapshot of {what} in a version that this build reads")]
@@ -24,6 +27,11 @@ impl Writer {
 
     pub fn u64(&mut self, value: u64) {
         self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Writes how many examples there were: never more than reads back.
+    pub fn examples(&mut self, count: u64) {
+        self.u64(count.min(EXAMPLES_MAX));
     }
 
     pub fn i64(&mut self, value: i64) {
@@ -91,6 +99,13 @@ impl<'a> Reader<'a> {
         self.u64().map(f64::from_bits)
     }
 
+    /// Reads how many examples there were, so few that sums of such counts have room.
+    pub fn examples(&mut self) -> Result<u64, Malformed> {
+        let count = self.u64()?;
+        self.expect(count <= EXAMPLES_MAX)?;
+        Ok(count)
+    }
+
     /// Reads a count of things of which each takes at least some bytes, so that a lie allocates nothing.
     pub fn count(&mut self, bytes_each: usize) -> Result<usize, Malformed> {
         let count = self.u64()?;
@@ -122,5 +137,21 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| self.malformed())?;
         self.rest = rest;
         Ok(*head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_examples_are_written_they_read_back() {
+        for (count, read) in [(7, 7), (EXAMPLES_MAX + 1, EXAMPLES_MAX)] {
+            let mut writer = Writer::new(b"TEST", 1);
+            writer.examples(count);
+            let bytes = writer.finish();
+            let mut reader = Reader::new(&bytes, b"TEST", 1, "test").unwrap();
+            assert_eq!(reader.examples(), Ok(read));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What requests mean: one module for each group of them.
 //!
-//! In flow frames, out flow answers. The table [`APIS`] says which requests exist and in which versions; exactly that is
+//! In flow frames, out flow answers. The table `APIS` says which requests exist and in which versions; exactly that is
 //! announced. Transactions are not in it.
 
 mod configs;

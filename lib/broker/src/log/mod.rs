@@ -6,11 +6,11 @@
 //! acknowledged, so it survives the end of this process, `kill -9` too; it is synced to the disk when a segment is
 //! finished and when the broker stops, so a power failure may take the last seconds.
 //!
-//! Finished segments are dropped by [`retention`] and thinned out by [`compaction`]; the log holds what follows from
+//! Finished segments are dropped by `retention` and thinned out by `compaction`; the log holds what follows from
 //! it: where it begins, and how far there may be gaps.
 
 pub mod batch;
-mod codec;
+pub mod codec;
 mod compaction;
 mod index;
 #[cfg(test)]

@@ -5,4 +5,5 @@ mod frame;
 mod response;
 
 pub use connection::serve;
+pub use frame::Frames;
 pub use response::Response;

@@ -28,6 +28,10 @@ pub struct TopicConfig {
 
 impl TopicConfig {
     /// Nothing set.
+    #[allow(
+        clippy::new_without_default,
+        reason = "a topic's configs are never there by default"
+    )]
     pub fn new() -> Self {
         let mut config = Self {
             entries: BTreeMap::new(),

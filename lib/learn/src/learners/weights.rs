@@ -27,6 +27,9 @@ pub(crate) trait Weight: Copy + Default + PartialEq + Send + Sync + 'static {
     /// Returns one part of the optimiser's state, in the order of [`Weight::STATE`].
     fn state(&self, part: usize) -> f32;
 
+    /// Says whether the state can have been reached: what is a sum of squares, or a magnitude, is not negative.
+    fn may_be(&self) -> bool;
+
     /// Puts a weight together again.
     fn restore(weight: f32, state: &[f32]) -> Self;
 }
@@ -77,6 +80,10 @@ impl Weight for Adagrad {
 
     fn state(&self, _: usize) -> f32 {
         self.squares
+    }
+
+    fn may_be(&self) -> bool {
+        0.0 <= self.squares
     }
 
     fn restore(weight: f32, state: &[f32]) -> Adagrad {
@@ -138,6 +145,10 @@ impl Weight for Ftrl {
         [self.z, self.squares][part]
     }
 
+    fn may_be(&self) -> bool {
+        0.0 <= self.squares
+    }
+
     fn restore(weight: f32, state: &[f32]) -> Ftrl {
         Ftrl {
             weight,
@@ -180,6 +191,10 @@ impl Weight for Sgd {
 
     fn state(&self, _: usize) -> f32 {
         0.0
+    }
+
+    fn may_be(&self) -> bool {
+        true
     }
 
     fn restore(weight: f32, _: &[f32]) -> Sgd {
@@ -253,6 +268,10 @@ impl Weight for Normalised {
         [self.squares, self.largest][part]
     }
 
+    fn may_be(&self) -> bool {
+        0.0 <= self.squares && 0.0 <= self.largest
+    }
+
     fn restore(weight: f32, state: &[f32]) -> Normalised {
         Normalised {
             weight,
@@ -296,6 +315,10 @@ impl Weight for SingleCoin {
             reward,
         } = self.0;
         [sum, total, largest, reward][part]
+    }
+
+    fn may_be(&self) -> bool {
+        0.0 <= self.0.total && 0.0 <= self.0.largest && 0.0 <= self.0.reward
     }
 
     fn restore(_: f32, state: &[f32]) -> SingleCoin {

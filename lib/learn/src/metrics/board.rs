@@ -175,8 +175,8 @@ impl Board {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(MAGIC, VERSION);
         writer.f64(self.seen.0);
-        writer.u64(self.seen.1);
-        self.classes.iter().for_each(|seen| writer.u64(*seen));
+        writer.examples(self.seen.1);
+        self.classes.iter().for_each(|seen| writer.examples(*seen));
         self.whole.write(&mut writer);
         for slice in &self.slices {
             writer.u64(slice.values.len() as u64);
@@ -197,9 +197,9 @@ impl Board {
     /// [`Malformed`] for anything else.
     pub fn read(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let mut reader = Reader::new(bytes, MAGIC, VERSION, "figures")?;
-        self.seen = (reader.f64()?, reader.u64()?);
+        self.seen = (reader.f64()?, reader.examples()?);
         for seen in &mut self.classes {
-            *seen = reader.u64()?;
+            *seen = reader.examples()?;
         }
         self.whole.read(&mut reader)?;
         for slice in &mut self.slices {

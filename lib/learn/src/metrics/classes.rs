@@ -65,16 +65,16 @@ impl Classes {
     }
 
     pub(super) fn write(&self, writer: &mut Writer) {
-        writer.u64(self.labels);
-        writer.u64(self.right);
+        writer.examples(self.labels);
+        writer.examples(self.right);
         writer.f64(self.losses);
         writer.f64(self.base_losses);
     }
 
     pub(super) fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Malformed> {
         *self = Classes {
-            labels: reader.u64()?,
-            right: reader.u64()?,
+            labels: reader.examples()?,
+            right: reader.examples()?,
             losses: reader.f64()?,
             base_losses: reader.f64()?,
         };

@@ -77,7 +77,7 @@ impl Errors {
     }
 
     pub(super) fn write(&self, writer: &mut Writer) {
-        writer.u64(self.labels);
+        writer.examples(self.labels);
         for sum in [
             self.sum,
             self.absolutes,
@@ -90,7 +90,7 @@ impl Errors {
     }
 
     pub(super) fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Malformed> {
-        self.labels = reader.u64()?;
+        self.labels = reader.examples()?;
         for sum in [
             &mut self.sum,
             &mut self.absolutes,

@@ -164,8 +164,8 @@ impl Metrics {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(MAGIC, VERSION);
         self.all_time.write(&mut writer);
-        self.seen.iter().for_each(|count| writer.u64(*count));
-        writer.u64(self.part_labels);
+        self.seen.iter().for_each(|count| writer.examples(*count));
+        writer.examples(self.part_labels);
         self.recent.iter().for_each(|part| part.write(&mut writer));
         writer.u64(self.stretches.len() as u64);
         for (start, quality) in &self.stretches {
@@ -183,17 +183,17 @@ impl Metrics {
         let mut reader = Reader::new(bytes, MAGIC, VERSION, "metrics")?;
         let mut metrics = Metrics::new(config);
         metrics.all_time = Quality::read(&mut reader)?;
-        metrics.seen = [reader.u64()?, reader.u64()?];
-        metrics.part_labels = reader.u64()?;
+        metrics.seen = [reader.examples()?, reader.examples()?];
+        metrics.part_labels = reader.examples()?;
         for part in &mut metrics.recent {
             *part = Quality::read(&mut reader)?;
         }
         for _ in 0..reader.count(64)? {
             let start = reader.i64()?;
             metrics.stretches.insert(start, Quality::read(&mut reader)?);
-        }
-        while config.stretches_max < metrics.stretches.len() {
-            metrics.stretches.pop_first();
+            if config.stretches_max < metrics.stretches.len() {
+                metrics.stretches.pop_first();
+            }
         }
         reader.finish()?;
         Ok(metrics)

@@ -200,12 +200,12 @@ impl Quality {
         self.decided
             .as_flattened()
             .iter()
-            .for_each(|count| writer.u64(*count));
+            .for_each(|count| writer.examples(*count));
         let used = |(_, bin): &(usize, &Bin)| **bin != Bin::default();
         writer.u64(self.bins.iter().enumerate().filter(used).count() as u64);
         for (at, bin) in self.bins.iter().enumerate().filter(used) {
             writer.u32(at as u32);
-            bin.labels.iter().for_each(|count| writer.u64(*count));
+            bin.labels.iter().for_each(|count| writer.examples(*count));
             writer.f64(bin.sum);
         }
     }
@@ -216,12 +216,12 @@ impl Quality {
         quality.base_log_loss = reader.f64()?;
         quality.squares = reader.f64()?;
         for count in quality.decided.as_flattened_mut() {
-            *count = reader.u64()?;
+            *count = reader.examples()?;
         }
         for _ in 0..reader.count(28)? {
             let at = reader.u32()? as usize;
             let bin = Bin {
-                labels: [reader.u64()?, reader.u64()?],
+                labels: [reader.examples()?, reader.examples()?],
                 sum: reader.f64()?,
             };
             *quality.bins.get_mut(at).ok_or_else(|| reader.malformed())? = bin;

@@ -179,6 +179,10 @@ fn a_snapshot_changes_nothing() {
     for cut in [0, 3, 8, 100, bytes.len() - 1] {
         assert!(Metrics::from_bytes(config(), &bytes[..cut]).is_err());
     }
+    // Behind magic, version and four sums stand the counts of decisions, whose sum must have room.
+    let mut many = bytes;
+    many[40..48].fill(0xff);
+    assert!(Metrics::from_bytes(config(), &many).is_err());
 }
 
 /// Follows precision over recall label by label; between two of a kind as counts make it.

@@ -338,6 +338,7 @@ impl Windows {
             long.start = start()?;
         }
         self.old = reader.u32()?;
+        reader.expect(self.old < OLD_MAX)?;
         for pane in [&mut self.filling, &mut self.full] {
             pane.sums.read(reader)?;
             pane.touched = pane.sums.filled();

@@ -7,6 +7,9 @@ use schemas::contract::{Crosses, Loss, Schedule, Update};
 
 use crate::learners::{CheckedParams, Params};
 
+/// Most classes that a model can tell apart: their numbers have 16 bits.
+const CLASSES_MAX: f64 = u16::MAX as f64;
+
 const UPDATES: [(&str, Update); 6] = [
     ("adagrad", Update::Adagrad),
     ("ftrl", Update::Ftrl),
@@ -68,16 +71,22 @@ pub(super) fn read(lines: &BTreeMap<String, String>) -> Result<Params, &'static 
     let Some(loss) = line("loss") else {
         return Ok(params);
     };
-    let parameter = || number("loss_parameter");
+    let parameter = |sound: fn(f64) -> bool| {
+        let found = number("loss_parameter")?;
+        sound(found).then_some(found).ok_or("loss_parameter")
+    };
+    let inside = |quantile| 0.0 < quantile && quantile < 1.0;
+    let positive = |deviations: f64| 0.0 < deviations && deviations.is_finite();
+    let classes = |classes: f64| (1.0..=CLASSES_MAX).contains(&classes) && classes.fract() == 0.0;
     let loss = match loss {
         "logistic" => Loss::Logistic,
         "squared" => Loss::Squared,
         "absolute" => Loss::Absolute,
-        "quantile" => Loss::Quantile(parameter()?),
-        "huber" => Loss::Huber(parameter()?),
+        "quantile" => Loss::Quantile(parameter(inside)?),
+        "huber" => Loss::Huber(parameter(positive)?),
         "poisson" => Loss::Poisson,
         "hinge" => Loss::Hinge,
-        "softmax" => Loss::Softmax(parameter()? as u16),
+        "softmax" => Loss::Softmax(parameter(classes)? as u16),
         _ => return Err("loss"),
     };
     let schedule = meaning(&SCHEDULES, line("schedule").unwrap_or_default()).ok_or("schedule")?;

@@ -38,6 +38,9 @@ const FORMAT_BEFORE: &str = "model-1";
 /// What the name of a tensor that holds a caller's bytes begins with.
 const SECTION: &str = "section.";
 
+/// Most slots of a row: far more than any contract names.
+const SLOTS_MAX: usize = 1 << 24;
+
 /// A learner, which version it is, and what the caller keeps with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
@@ -276,7 +279,9 @@ impl<'a> Object<'a> {
             },
         };
         let parts = layout.numbers.checked_add(layout.crosses);
-        if parts.is_some_and(|parts| parts <= layout.slots) {
+        if SLOTS_MAX < layout.slots {
+            Err(broken("slots"))
+        } else if parts.is_some_and(|parts| parts <= layout.slots) {
             Ok(layout)
         } else {
             Err(broken("numbers"))
@@ -315,12 +320,29 @@ impl<'a> Object<'a> {
         }
     }
 
-    fn words(&self, name: &str, len: usize) -> Result<Vec<u64>, SnapshotError> {
+    /// Returns a tensor of one bit for each of `count` weights.
+    fn bits(&self, name: &str, count: usize) -> Result<Vec<u64>, SnapshotError> {
         let (words, _) = self.data(name, Dtype::U64)?.as_chunks::<8>();
-        if words.len() != len {
-            return Err(broken(name));
+        let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        // There is no weight for what lies beyond the last.
+        let beyond = words
+            .last()
+            .map_or(0, |last| last >> ((count - 1) % 64) >> 1);
+        if words.len() == count.div_ceil(64) && beyond == 0 {
+            Ok(words)
+        } else {
+            Err(broken(name))
         }
-        Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+    }
+
+    /// Refuses a tensor of fewer than so many values, before there is room for them.
+    fn holds(&self, name: &str, dtype: Dtype, least: usize) -> Result<(), SnapshotError> {
+        let values = self.data(name, dtype)?.len() / (dtype.bitsize() / 8);
+        if least <= values {
+            Ok(())
+        } else {
+            Err(broken(name))
+        }
     }
 
     /// Returns the scalers of numbers, and that of the label.
@@ -369,6 +391,8 @@ impl<'a> Object<'a> {
     }
 
     fn blend(&self, params: &CheckedParams, layout: Layout) -> Result<Blend, SnapshotError> {
+        self.holds("features", Dtype::F32, params.weights() * 16)?;
+        self.holds("state", Dtype::F64, layout.slots)?;
         let mut blend = Blend::of(params, layout);
         let tables = &mut blend.tables;
         let features = self.floats("features", tables.features.len() * 16)?;
@@ -380,8 +404,11 @@ impl<'a> Object<'a> {
         };
         let coins = crosses.as_chunks::<4>().0.iter();
         tables.crosses = coins.map(|values| Coin::from_array(*values)).collect();
-        tables.moved_features = self.words("moved", tables.moved_features.len())?;
-        tables.moved_crosses = self.words("moved_crosses", tables.moved_crosses.len())?;
+        tables.moved_features = self.bits("moved", tables.features.len())?;
+        tables.moved_crosses = match tables.crosses.len() {
+            0 => Vec::new(),
+            len => self.bits("moved_crosses", len)?,
+        };
         blend.examples = self.parse("examples")?;
         blend.usage = self.usage()?;
         let state = self.doubles("state")?;
@@ -400,9 +427,10 @@ impl<'a> Object<'a> {
             .map(|name| self.floats(name, params.weights()));
         let states = states.collect::<Result<Vec<_>, _>>()?;
         let bias = self.floats("bias", 1 + W::STATE.len())?;
+        let scalers = self.scalers(params, layout)?;
         let mut linear = Linear::new(params, layout);
-        linear.moved = self.words("moved", linear.moved.len())?;
-        (linear.scalers, linear.target.scaler) = self.scalers(params, layout)?;
+        linear.moved = self.bits("moved", linear.table.len())?;
+        (linear.scalers, linear.target.scaler) = scalers;
         linear.examples = self.parse("examples")?;
         linear.usage = self.usage()?;
         linear.bias = W::restore(bias[0], &bias[1..]);
@@ -414,6 +442,11 @@ impl<'a> Object<'a> {
                 .for_each(|(part, all)| *part = all[at]);
             *entry = W::restore(*weight, &state);
         }
-        Ok(linear)
+        // The root of a negative sum of squares would be found a step later, when it has been stored.
+        if linear.bias.may_be() && linear.table.iter().all(W::may_be) {
+            Ok(linear)
+        } else {
+            Err(broken("weights"))
+        }
     }
 }

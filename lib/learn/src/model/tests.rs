@@ -6,7 +6,7 @@ use schemas::contract::LabelType;
 
 use super::*;
 use crate::features::{Layout, Row, Rows};
-use crate::learners::{Label, Params};
+use crate::learners::{Ftrl, Label, Linear, Model, Params, Weight};
 
 const CONTRACT: &str = include_str!("../../../../schemas/fixtures/contract.toml");
 const LAYOUT: Layout = Layout {
@@ -248,6 +248,74 @@ fn broken_and_foreign_snapshots_are_refused() {
     }
 }
 
+/// Puts another text into the header of a snapshot, which its checksum does not cover.
+fn edited(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
+    let (header, tensors) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let header = str::from_utf8(header).unwrap();
+    assert!(header.contains(from), "{header}");
+    let header = header.replacen(from, to, 1);
+    let length = (header.len() as u64).to_le_bytes();
+    [&length, header.as_bytes(), tensors].concat()
+}
+
+#[test]
+fn snapshots_that_lie_about_themselves_are_refused_before_there_is_room_for_them() {
+    let linear = include_bytes!("../../fixtures/snapshot-1.safetensors");
+    let blend = include_bytes!("../../fixtures/snapshot-2.safetensors");
+    let check = |bytes: &[u8], from: &str, to: &str, part: &str| {
+        let refused = Err(SnapshotError::Broken {
+            part: part.to_owned(),
+        });
+        let bytes = edited(bytes, from, to);
+        assert_eq!(Snapshot::from_bytes(&bytes).map(|_| ()), refused, "{to}");
+        let served = ServedModel::from_snapshot(&bytes);
+        assert_eq!(served.map(|_| ()), refused, "{to}");
+    };
+    let many = "slots=16000000\\nnumbers=16000000";
+    check(linear, "slots=4\\nnumbers=1", many, "scalers");
+    check(blend, "slots=4\\nnumbers=1", many, "state");
+    check(blend, "bits=4", "bits=24", "features");
+    let most = usize::MAX.to_string();
+    check(blend, "slots=4", &format!("slots={most}"), "slots");
+    for wrong in ["softmax\\nloss_parameter=0", "huber\\nloss_parameter=-1"] {
+        let loss = format!("loss={wrong}");
+        check(blend, "loss=logistic", &loss, "loss_parameter");
+    }
+}
+
+#[test]
+fn weights_that_moved_are_weights() {
+    for mut snapshot in [published(), published_blend()] {
+        match &mut snapshot.learner.model {
+            Model::Ftrl(linear) => linear.moved[0] = 1 << 16,
+            Model::Blend(blend) => blend.tables.moved_features[0] = 1 << 17,
+            _ => unreachable!("these two are published"),
+        }
+        let read = Snapshot::from_bytes(&snapshot.to_bytes());
+        let part = "moved".to_owned();
+        assert_eq!(read, Err(SnapshotError::Broken { part }));
+    }
+}
+
+#[test]
+fn sums_of_squares_are_not_negative() {
+    let lies: [fn(&mut Linear<Ftrl>); 2] = [
+        |linear| linear.table[3] = Weight::restore(0.5, &[0.0, -64.0]),
+        |linear| linear.bias = Weight::restore(0.5, &[0.0, -1e-9]),
+    ];
+    for lie in lies {
+        let mut snapshot = published();
+        let Model::Ftrl(linear) = &mut snapshot.learner.model else {
+            unreachable!("that is what is published")
+        };
+        lie(linear);
+        let read = Snapshot::from_bytes(&snapshot.to_bytes());
+        let part = "weights".to_owned();
+        assert_eq!(read, Err(SnapshotError::Broken { part }));
+    }
+}
+
 /// The learner in the published snapshot: 16 weights, 50 examples.
 fn published() -> Snapshot {
     let params = Params::new(schemas::contract::Update::Ftrl).bits(4);
@@ -278,7 +346,7 @@ fn every_published_snapshot_still_reads_and_learning_gives_its_bits() {
     let read = Snapshot::from_bytes(bytes).unwrap();
     let mut published = published();
     // The first snapshots did not say how tables were used.
-    if let crate::learners::Model::Ftrl(linear) = &mut published.learner.model {
+    if let Model::Ftrl(linear) = &mut published.learner.model {
         linear.usage = Default::default();
     }
     assert!(

@@ -68,6 +68,11 @@ impl FirstValues {
         self.take(value)
     }
 
+    /// Says whether values were ever kept like this.
+    pub fn may_be(&self) -> bool {
+        self.seen <= PLACED_AT[PLACED_AT.len() - 1] && self.values.len() <= self.seen
+    }
+
     #[inline(never)]
     fn take(&mut self, value: f64) -> Option<Edges> {
         self.seen += 1;

@@ -92,7 +92,8 @@ impl Blend {
             let (seen, len) = (rest.finite()? as usize, rest.finite()? as usize);
             let values = rest.take(len)?.to_vec();
             let sound = values.iter().all(|value| value.is_finite());
-            self.first_values[number] = sound.then_some(FirstValues { seen, values })?;
+            let first = FirstValues { seen, values };
+            self.first_values[number] = first.may_be().then_some(first).filter(|_| sound)?;
         }
         rest.0.is_empty().then_some(())
     }
