@@ -20,11 +20,13 @@ use crate::fit::Fitter;
 use crate::input::{Body, Decoder, Part, Unreadable};
 use crate::intake::clean_part;
 
-/// Batches that wait in one lane from which on no more should come: some megabytes.
-const FULL_FROM: usize = 8;
+/// Bytes that may wait in the lanes of clean events, and in those of labels, shared evenly; a lane that is full is held
+/// back until half of its share is free. Holding back is dear, since librdkafka forgets what it has fetched and fetches
+/// it again; and live, labels are as far ahead as events need to become clean.
+const ROOM: [usize; 2] = [12 << 20, 24 << 20];
 
-/// Batches that wait in one lane below which more may come.
-const FULL_BELOW: usize = 3;
+/// What a record that waits takes beside its bytes.
+const RECORD_BYTES: usize = 64;
 
 /// A partition is behind if at least so many messages of it are still to come: fewer are always on their way, and
 /// Kafka counts marks of transactions too, which never come.
@@ -56,6 +58,8 @@ pub(crate) struct Lane {
     next: Offset,
     high: Offset,
     came_at: Instant,
+    /// Bytes of the batches.
+    bytes: usize,
     full: bool,
 }
 
@@ -87,6 +91,7 @@ impl Lanes {
             next,
             high,
             came_at: worker::now(),
+            bytes: 0,
             full: false,
         };
         self.lanes.insert(of, lane);
@@ -106,6 +111,7 @@ impl Lanes {
 
     /// Takes a batch in; says whether its partition is one of ours.
     pub(crate) fn push(&mut self, batch: Batch) -> bool {
+        let share = self.share(batch.from());
         let Some(lane) = self.lanes.get_mut(batch.from()) else {
             return false;
         };
@@ -113,9 +119,20 @@ impl Lanes {
         if let Some(last) = batch.last() {
             lane.next = last.next();
         }
+        lane.bytes += size(&batch);
+        lane.full |= share <= lane.bytes;
         lane.batches.push_back(batch);
-        lane.full |= FULL_FROM <= lane.batches.len();
         true
+    }
+
+    /// Returns how many bytes may wait in a lane.
+    fn share(&self, of: &TopicPartition) -> usize {
+        let room = self.lanes.get(of).map_or(0, |lane| match lane.head.input {
+            Input::Clean => ROOM[0],
+            Input::Labels => ROOM[1],
+        });
+        let beside = self.lanes.keys().filter(|other| other.topic == of.topic);
+        room / beside.count().max(1)
     }
 
     /// Decodes what is first in each lane.
@@ -185,6 +202,7 @@ impl Lanes {
 
     /// Goes past the head of a lane.
     pub(crate) fn pass(&mut self, of: &TopicPartition) {
+        let share = self.share(of);
         let Some(lane) = self.lanes.get_mut(of) else {
             return;
         };
@@ -192,10 +210,11 @@ impl Lanes {
         lane.taken += 1;
         let len = lane.batches.front().map_or(0, Batch::len);
         if lane.head.input == Input::Labels || len <= lane.taken {
-            lane.batches.pop_front();
+            let passed = lane.batches.pop_front();
+            lane.bytes -= passed.as_ref().map_or(0, size);
             lane.taken = 0;
         }
-        lane.full &= FULL_BELOW <= lane.batches.len();
+        lane.full &= share / 2 < lane.bytes;
     }
 
     /// Returns the partitions of which no more should come for now.
@@ -223,6 +242,10 @@ impl Lane {
             && behind <= self.high.0 - self.next.0
             && now.saturating_duration_since(self.came_at) < SILENT
     }
+}
+
+fn size(batch: &Batch) -> usize {
+    batch.bytes() + RECORD_BYTES * batch.len()
 }
 
 /// Returns the time in the middle of a part; one without events or labels is before all others.

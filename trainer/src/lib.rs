@@ -4,7 +4,7 @@
 //! <s>.clean p ──► columns ──► rows ──┐ in the      wait [pending_max]
 //!                                    ├─ order of ──► join ──► test, learn ──► version ──► <s>.model 0
 //! <s>.labels p ─► ids, outcomes ─────┘ stream time  wait [2^19]   [256]         │
-//!                  │                   [8 batches]                  checkpoint ─┴──► object store
+//!                  │                   [12 + 24 MiB]                checkpoint ─┴──► object store
 //!                  └ unreadable ─► letters ─► <s>.dead
 //! ```
 //!

@@ -12,7 +12,7 @@ use support::{MemoryBroker, Run, contract, everything, fill, inputs, learned};
 use worker::{Batch, Stage, TopicPartition};
 
 /// Many times what may wait: the contract lets 4,096 events wait for their labels.
-const EVENTS: i64 = 40_000;
+const EVENTS: i64 = 120_000;
 
 /// Events of a clean message, and labels of a batch.
 const EACH: i64 = 500;
