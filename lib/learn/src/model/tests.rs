@@ -6,7 +6,7 @@ use schemas::contract::LabelType;
 
 use super::*;
 use crate::features::{Layout, Row, Rows};
-use crate::learners::{Ftrl, Label, Linear, Model, Params, Weight};
+use crate::learners::{Blend, Ftrl, Label, Linear, Model, Params, Weight};
 
 const CONTRACT: &str = include_str!("../../../../schemas/fixtures/contract.toml");
 const LAYOUT: Layout = Layout {
@@ -299,20 +299,37 @@ fn weights_that_moved_are_weights() {
 }
 
 #[test]
-fn sums_of_squares_are_not_negative() {
+fn weights_are_such_as_learning_leads_to() {
     let lies: [fn(&mut Linear<Ftrl>); 2] = [
         |linear| linear.table[3] = Weight::restore(0.5, &[0.0, -64.0]),
         |linear| linear.bias = Weight::restore(0.5, &[0.0, -1e-9]),
     ];
+    let blended_lies: [fn(&mut Blend); 4] = [
+        |blend| blend.tables.features[3].steady.mean = -1e38,
+        |blend| blend.tables.features[3].factors[1] = 1e38,
+        |blend| blend.tables.features[3].nimble.variance = -1.0,
+        |blend| blend.tables.features[3].coin.reward = 1e38,
+    ];
+    let check = |snapshot: Snapshot, part: &str| {
+        let part = part.to_owned();
+        let read = Snapshot::from_bytes(&snapshot.to_bytes());
+        assert_eq!(read, Err(SnapshotError::Broken { part }));
+    };
     for lie in lies {
         let mut snapshot = published();
-        let Model::Ftrl(linear) = &mut snapshot.learner.model else {
-            unreachable!("that is what is published")
-        };
-        lie(linear);
-        let read = Snapshot::from_bytes(&snapshot.to_bytes());
-        let part = "weights".to_owned();
-        assert_eq!(read, Err(SnapshotError::Broken { part }));
+        match &mut snapshot.learner.model {
+            Model::Ftrl(linear) => lie(linear),
+            _ => unreachable!("that is what is published"),
+        }
+        check(snapshot, "weights");
+    }
+    for lie in blended_lies {
+        let mut snapshot = published_blend();
+        match &mut snapshot.learner.model {
+            Model::Blend(blend) => lie(blend),
+            _ => unreachable!("that is what is published"),
+        }
+        check(snapshot, "features");
     }
 }
 
