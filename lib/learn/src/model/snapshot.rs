@@ -362,7 +362,7 @@ impl<'a> Object<'a> {
                     inverse: *inverse,
                 },
             };
-            (scaler.scale.is_sound() && count.is_finite() && squares.is_finite()).then_some(scaler)
+            scaler.may_be().then_some(scaler)
         };
         let scalers = quads.iter().map(scaler).collect::<Option<Vec<_>>>();
         let labelled = is_number(params.loss);
