@@ -229,6 +229,11 @@ impl Fitter {
         self.join.events_waiting()
     }
 
+    /// Says whether the next event would take the room of one that a label of this time may still be in time for.
+    pub fn is_crowded(&mut self, label_time: i64) -> bool {
+        self.join.is_crowded(label_time)
+    }
+
     /// Returns how many labels wait for their event.
     pub fn early(&self) -> usize {
         self.join.labels_waiting()

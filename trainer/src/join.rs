@@ -254,6 +254,14 @@ impl Join {
         self.events.len()
     }
 
+    /// Says whether the next event would take the room of one that a label of this time may still be in time for.
+    pub fn is_crowded(&mut self, label_time: i64) -> bool {
+        let next = self.events.next_to_leave();
+        next.is_some_and(|slot| {
+            label_time.saturating_sub(self.times[slot].0) <= self.limits.wait_micros_max
+        })
+    }
+
     /// Returns how many labels wait.
     pub fn labels_waiting(&self) -> usize {
         self.early.len()

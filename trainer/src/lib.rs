@@ -1,10 +1,10 @@
 //! `trainer`: clean batches and labels in; model versions and checkpoints out.
 //!
 //! ```text
-//! <s>.clean p ──► columns ──► rows ──┐ wait [pending_max]
-//!                                    ├──► join ──► test, learn ──► version ──► <s>.model 0
-//! <s>.labels p ─► ids, outcomes ─────┘ wait [2^19]   [256]           │
-//!                  │                                     checkpoint ─┴──► object store
+//! <s>.clean p ──► columns ──► rows ──┐ in the      wait [pending_max]
+//!                                    ├─ order of ──► join ──► test, learn ──► version ──► <s>.model 0
+//! <s>.labels p ─► ids, outcomes ─────┘ stream time  wait [2^19]   [256]         │
+//!                  │                   [8 batches]                  checkpoint ─┴──► object store
 //!                  └ unreadable ─► letters ─► <s>.dead
 //! ```
 //!
@@ -29,6 +29,7 @@ pub mod input;
 mod intake;
 pub mod join;
 pub mod journal;
+mod lanes;
 mod letters;
 mod publish;
 mod quality;
@@ -56,8 +57,13 @@ pub use shelf::Shelf;
 pub use stage::Trainer;
 
 /// Learning can wait a little where scoring cannot: a twentieth of a second, or until a fetch is worth its trip, for
-/// a fraction of the wake-ups. What the operator sets comes later and counts.
-const PATIENT: [&str; 2] = ["fetch.wait.max.ms=50", "fetch.min.bytes=131072"];
+/// a fraction of the wake-ups. And librdkafka needs half a kilobyte for each label that waits, which is a fifth of that.
+/// What the operator sets comes later and counts.
+const PATIENT: [&str; 3] = [
+    "fetch.wait.max.ms=50",
+    "fetch.min.bytes=131072",
+    "queued.max.messages.kbytes=4096",
+];
 
 /// After this silence a trainer is gone, and one that stands by takes its place: with joining the group and loading a
 /// checkpoint it is at work within five seconds.

@@ -19,7 +19,7 @@ use crate::config::{
 use crate::error::TrainerError;
 use crate::fit::Fitter;
 use crate::input::{Decoder, Part};
-use crate::intake::clean_part;
+use crate::lanes::Lanes;
 use crate::letters::Letters;
 use crate::publish::Publisher;
 use crate::restore::{Restored, Restorer};
@@ -38,9 +38,7 @@ pub struct Trainer<B: Broker> {
     shelf: Shelf,
     checkpoint_interval: Duration,
     decoder: Decoder,
-    /// Reused for every clean message, and for every batch of labels.
-    events: Part,
-    labels: Part,
+    lanes: Lanes,
     live: Option<Live<B>>,
     owned: BTreeSet<TopicPartition>,
     /// When clean events came last.
@@ -88,8 +86,7 @@ impl<B: Broker> Trainer<B> {
         Ok(Trainer {
             broker,
             shelf: Shelf::new(store, &contract.stream.name),
-            events: Part::events(decoder.layout()),
-            labels: Part::labels(),
+            lanes: Lanes::new(),
             label,
             topics,
             contract,
@@ -142,9 +139,10 @@ impl<B: Broker> Trainer<B> {
         }
     }
 
-    /// Holds labels back while so many wait for clean events that are still on their way.
-    fn balance(&mut self, now: Instant) {
-        let early = self.live.as_ref().map_or(0, |live| live.fitter.early());
+    /// Says what is held back: labels while so many wait for clean events that are still on their way, events while
+    /// they would push out others whose labels are here.
+    fn balance(&mut self, now: Instant) -> Option<Input> {
+        let live = self.live.as_mut()?;
         let flowing = self
             .clean_at
             .is_some_and(|at| now.saturating_duration_since(at) < CLEAN_IDLE);
@@ -153,36 +151,43 @@ impl<B: Broker> Trainer<B> {
         } else {
             HOLD_LABELS_FROM
         };
-        self.holding = flowing && most <= early;
+        self.holding = flowing && most <= live.fitter.early();
+        if self.holding {
+            return Some(Input::Labels);
+        }
+        let label_time = self.lanes.label_time()?;
+        live.fitter.is_crowded(label_time).then_some(Input::Clean)
     }
 
-    async fn clean(&mut self, batch: &Batch) -> Result<(), TrainerError> {
-        let Some(live) = &mut self.live else {
-            return Err(TrainerError::Unassigned(batch.from().to_string()));
-        };
-        for record in batch.records() {
-            let (from, part) = (batch.from(), &mut self.events);
-            clean_part(&mut self.decoder, from, &record, &mut live.fitter, part)?;
-            live.take(part, from, &self.signals).await?;
+    /// Takes what has come, as far as its turn has come; at the end, all of it.
+    async fn advance(&mut self, now: Instant, at_end: bool) -> Result<(), TrainerError> {
+        while let Some(live) = &mut self.live {
+            self.lanes.decode(&mut self.decoder, &mut live.fitter)?;
+            let held = self.balance(now);
+            let first = match at_end {
+                true => self.lanes.first_of_all(),
+                false => self.lanes.first(now, held),
+            };
+            let Some(from) = first else { break };
+            self.take_head(&from).await?;
+            self.lanes.pass(&from);
         }
         Ok(())
     }
 
-    async fn labels(&mut self, batch: &Batch) -> Result<(), TrainerError> {
-        let Some(live) = &mut self.live else {
-            return Err(TrainerError::Unassigned(batch.from().to_string()));
+    async fn take_head(&mut self, from: &TopicPartition) -> Result<(), TrainerError> {
+        let (Some(live), Some(lane)) = (&mut self.live, self.lanes.lane(from)) else {
+            return Ok(());
         };
         let started = SystemTime::now();
-        let unreadable = self.decoder.labels(batch, &mut self.labels);
-        self.signals.unreadable(batch.from(), &unreadable);
-        live.letters
-            .send(batch.from().partition, &unreadable)
-            .await?;
-        live.take(&self.labels, batch.from(), &self.signals).await?;
-        if self.traces.enabled() {
-            let parents = batch
-                .records()
-                .filter_map(|record| record.header(TRACE_PARENT));
+        if !lane.unreadable.is_empty() {
+            self.signals.unreadable(from, &lane.unreadable);
+            live.letters.send(from.partition, &lane.unreadable).await?;
+        }
+        live.take(&lane.head, from, &self.signals).await?;
+        if self.traces.enabled() && lane.head.input == Input::Labels {
+            let records = lane.batch().into_iter().flat_map(Batch::records);
+            let parents = records.filter_map(|record| record.header(TRACE_PARENT));
             for parent in parents.filter_map(|parent| std::str::from_utf8(parent).ok()) {
                 self.traces
                     .emit(names::span::LEARN, parent, started, Vec::new());
@@ -279,28 +284,36 @@ impl<B: Broker> Stage for Trainer<B> {
             Some(live) => live,
             None => self.restore().await?,
         };
-        let key = (self.input(partition), partition.partition);
-        let position = live.fitter.positions().get(&key).copied();
+        let input = self.input(partition);
+        let position = live.fitter.positions().get(&(input, partition.partition));
+        let position = position.map(|position| position.message);
         self.live = Some(live);
         self.owned.insert(partition.clone());
-        match position {
-            Some(position) => Ok(Start::At(position.message)),
-            None => Ok(Start::At(self.broker.watermarks(partition).await?.low)),
-        }
+        let ends = self.broker.watermarks(partition).await?;
+        let start = position.unwrap_or(ends.low);
+        let layout = self.decoder.layout();
+        self.lanes
+            .open(partition.clone(), input, layout, (start, ends.high));
+        Ok(Start::At(start))
     }
 
     async fn handle(&mut self, batch: Batch) -> Result<(), TrainerError> {
-        match self.input(batch.from()) {
-            Input::Clean => {
-                self.clean_at = Some(worker::now());
-                self.clean(&batch).await
-            }
-            Input::Labels => self.labels(&batch).await,
+        if self.input(batch.from()) == Input::Clean {
+            self.clean_at = Some(worker::now());
+        }
+        let from = batch.from().clone();
+        match self.lanes.push(batch) {
+            true => Ok(()),
+            false => Err(TrainerError::Unassigned(from.to_string())),
         }
     }
 
+    fn high(&mut self, partition: &TopicPartition, high: Offset) {
+        self.lanes.high(partition, high);
+    }
+
     async fn tick(&mut self, now: Instant) -> Result<(), TrainerError> {
-        self.balance(now);
+        self.advance(now, false).await?;
         let Some(live) = &mut self.live else {
             return Ok(());
         };
@@ -321,11 +334,11 @@ impl<B: Broker> Stage for Trainer<B> {
 
     fn held(&self) -> Vec<TopicPartition> {
         let labels = |partition: &&TopicPartition| self.input(partition) == Input::Labels;
+        let mut held: BTreeSet<TopicPartition> = self.lanes.full().cloned().collect();
         if self.holding {
-            self.owned.iter().filter(labels).cloned().collect()
-        } else {
-            Vec::new()
+            held.extend(self.owned.iter().filter(labels).cloned());
         }
+        held.into_iter().collect()
     }
 
     fn durable(&mut self) -> Result<Vec<(TopicPartition, Offset)>, TrainerError> {
@@ -333,6 +346,7 @@ impl<B: Broker> Stage for Trainer<B> {
     }
 
     async fn drain(&mut self, _: &[TopicPartition]) -> Result<(), TrainerError> {
+        self.advance(worker::now(), true).await?;
         self.checkpoint().await?;
         match &self.live {
             // Whoever comes next, perhaps this process, takes what is still on its way for another trainer's.
@@ -344,6 +358,7 @@ impl<B: Broker> Stage for Trainer<B> {
     fn release(&mut self, partitions: &[TopicPartition]) {
         for partition in partitions {
             self.owned.remove(partition);
+            self.lanes.close(partition);
         }
         if self.owned.is_empty() {
             // Another trainer may take over: what is known here is stale when the partitions come back.

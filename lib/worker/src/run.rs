@@ -157,6 +157,7 @@ impl<S: Stage> Running<'_, S> {
             Event::Revoked(partitions, answer) => self.revoke(partitions, answer).await,
             Event::High(partition, high) => {
                 self.signals.high(&partition, high);
+                self.stage.high(&partition, high);
                 Ok(())
             }
             Event::Failed(error) => Err(error.into()),

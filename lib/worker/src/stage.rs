@@ -25,6 +25,9 @@ pub trait Stage: Send {
     /// Handles the next records of a partition. May return before their effects are durable.
     fn handle(&mut self, batch: Batch) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
+    /// Notes the offset after the last record of a partition; told about once a second.
+    fn high(&mut self, _partition: &TopicPartition, _high: Offset) {}
+
     /// Ends a round: called once all batches that were there have been handled (a few at most), and every tenth of
     /// a second when nothing comes. Does what time makes due, and what is cheaper for many batches than for one.
     fn tick(&mut self, now: Instant) -> impl Future<Output = Result<(), Self::Error>> + Send;

@@ -94,6 +94,20 @@ impl Slots {
             .map(|(_, slot)| (self.ids[*slot as usize], *slot as usize))
     }
 
+    /// Returns the place that the next one takes, if none is free.
+    pub fn next_to_leave(&mut self) -> Option<usize> {
+        if self.len() < self.max {
+            return None;
+        }
+        while let Some((stamp, slot)) = self.order.front() {
+            if self.stamps[*slot as usize] == *stamp {
+                return Some(*slot as usize);
+            }
+            self.order.pop_front();
+        }
+        None
+    }
+
     fn oldest(&mut self) -> u32 {
         while let Some((stamp, slot)) = self.order.pop_front() {
             if self.stamps[slot as usize] == stamp {
@@ -121,6 +135,20 @@ mod tests {
         assert_eq!(ids(&slots), [2, 3, 4]);
         assert_eq!(slots.insert(EventId(5)), (given[1], Some(EventId(2))));
         assert_eq!((ids(&slots), slots.len()), (vec![3, 4, 5], 3));
+    }
+
+    #[test]
+    fn who_leaves_next_is_known_once_no_place_is_free() {
+        let mut slots = Slots::new(2);
+        let first = slots.insert(EventId(1)).0;
+        assert_eq!(slots.next_to_leave(), None);
+        let second = slots.insert(EventId(2)).0;
+        assert_eq!(slots.next_to_leave(), Some(first as usize));
+        slots.remove(first);
+        assert_eq!(slots.next_to_leave(), None);
+        slots.insert(EventId(3));
+        assert_eq!(slots.next_to_leave(), Some(second as usize));
+        assert_eq!(slots.insert(EventId(4)), (second, Some(EventId(2))));
     }
 
     #[test]
