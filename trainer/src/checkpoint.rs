@@ -7,7 +7,7 @@
 //! `dead` (where the dead topic went on) and `clocks` (how late it is for events without a label).
 
 use learn::features::{Layout, Row};
-use learn::learners::Opinions;
+use learn::learners::{LearnError, Opinions};
 use learn::metrics::{Malformed, Mark, Metrics};
 use learn::model::{Snapshot, SnapshotError};
 use schemas::contract::Label;
@@ -63,8 +63,10 @@ pub enum CheckpointError {
 /// the dead topic does.
 ///
 /// # Errors
-/// [`FitError::Broken`].
+/// [`FitError::Broken`]; [`FitError::Learn`] instead of a checkpoint that would not be read.
 pub fn encode(fitter: &Fitter, model: Offset, dead: &DeadEnds) -> Result<Vec<u8>, FitError> {
+    let learner = fitter.learner()?;
+    learner.check_finite().map_err(LearnError::from)?;
     let ends = dead.iter().map(|(partition, end)| (*partition, end.0));
     let waiting = fitter.join.waiting();
     let waiting = Events::of(waiting.map(|(id, past, _)| (id, past)));
@@ -100,7 +102,7 @@ pub fn encode(fitter: &Fitter, model: Offset, dead: &DeadEnds) -> Result<Vec<u8>
         ("clocks", offsets(fitter.join.clocks())),
     ];
     let snapshot = Snapshot {
-        learner: fitter.learner()?.clone(),
+        learner: learner.clone(),
         lineage: fitter.lineage(),
         sections: sections
             .map(|(name, bytes)| (name.to_owned(), bytes))

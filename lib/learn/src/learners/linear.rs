@@ -260,6 +260,15 @@ impl<W: Weight> Linear<W> {
         }
     }
 
+    /// Says whether every number is finite.
+    pub fn is_finite(&self) -> bool {
+        let finite = |weight: &W| {
+            let mut state = (0..W::STATE.len()).map(|part| weight.state(part));
+            weight.weight().is_finite() && state.all(f32::is_finite)
+        };
+        self.table.iter().all(finite) && finite(&self.bias)
+    }
+
     /// Returns the model's size in bytes.
     pub fn bytes(&self) -> usize {
         self.table.len() * size_of::<W>()

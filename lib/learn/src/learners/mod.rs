@@ -211,6 +211,18 @@ impl Learner {
             blend => blend.class_scores(row, classes))
     }
 
+    /// Holds that every number is finite, without which a snapshot does not read back.
+    ///
+    /// # Errors
+    /// [`NonFinite`].
+    pub fn check_finite(&self) -> Result<(), NonFinite> {
+        // A blend's tables have bounds.
+        let finite = each!(&self.model,
+            linear => linear.is_finite(),
+            blend => blend.state().iter().all(|number| number.is_finite()));
+        if finite { Ok(()) } else { Err(NonFinite) }
+    }
+
     /// Returns what the experts say of a row now, to be told with its label when that comes later; `None` for a
     /// learner that has no use for it.
     ///

@@ -64,6 +64,13 @@ impl Scaler {
         value.clamp(self.scale.mean - reach, self.scale.mean + reach)
     }
 
+    /// Says whether values can have led here; before the first there is nothing.
+    pub fn may_be(&self) -> bool {
+        let counted = self.count.is_finite() && 1.0 <= self.count;
+        let summed = self.squares.is_finite() && 0.0 <= self.squares;
+        *self == Scaler::default() || counted && summed && self.scale.is_sound()
+    }
+
     /// Takes one more raw value into account.
     #[inline]
     pub fn observe(&mut self, raw: f64) {

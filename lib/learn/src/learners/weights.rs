@@ -318,7 +318,7 @@ impl Weight for SingleCoin {
     }
 
     fn may_be(&self) -> bool {
-        0.0 <= self.0.total && 0.0 <= self.0.largest && 0.0 <= self.0.reward
+        self.0.may_be()
     }
 
     fn restore(_: f32, state: &[f32]) -> SingleCoin {

@@ -362,7 +362,7 @@ impl<'a> Object<'a> {
                     inverse: *inverse,
                 },
             };
-            (scaler.scale.is_sound() && count.is_finite() && squares.is_finite()).then_some(scaler)
+            scaler.may_be().then_some(scaler)
         };
         let scalers = quads.iter().map(scaler).collect::<Option<Vec<_>>>();
         let labelled = is_number(params.loss);
@@ -404,6 +404,13 @@ impl<'a> Object<'a> {
         };
         let coins = crosses.as_chunks::<4>().0.iter();
         tables.crosses = coins.map(|values| Coin::from_array(*values)).collect();
+        // Opinions of weights without bounds would be infinite, and not read back.
+        for (part, may_be) in [
+            ("features", tables.features.iter().all(Entry::may_be)),
+            ("crosses", tables.crosses.iter().all(Coin::may_be)),
+        ] {
+            may_be.then_some(()).ok_or_else(|| broken(part))?;
+        }
         tables.moved_features = self.bits("moved", tables.features.len())?;
         tables.moved_crosses = match tables.crosses.len() {
             0 => Vec::new(),

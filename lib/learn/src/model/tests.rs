@@ -6,7 +6,7 @@ use schemas::contract::LabelType;
 
 use super::*;
 use crate::features::{Layout, Row, Rows};
-use crate::learners::{Ftrl, Label, Linear, Model, Params, Weight};
+use crate::learners::{Blend, Ftrl, Label, Linear, Model, NonFinite, Params, Weight};
 
 const CONTRACT: &str = include_str!("../../../../schemas/fixtures/contract.toml");
 const LAYOUT: Layout = Layout {
@@ -299,20 +299,59 @@ fn weights_that_moved_are_weights() {
 }
 
 #[test]
-fn sums_of_squares_are_not_negative() {
+fn weights_are_such_as_learning_leads_to() {
     let lies: [fn(&mut Linear<Ftrl>); 2] = [
         |linear| linear.table[3] = Weight::restore(0.5, &[0.0, -64.0]),
         |linear| linear.bias = Weight::restore(0.5, &[0.0, -1e-9]),
     ];
+    type Lie = fn(&mut Blend);
+    let blended_lies: [(Lie, &str); 6] = [
+        (
+            |blend| blend.tables.features[3].steady.mean = -1e38,
+            "features",
+        ),
+        (
+            |blend| blend.tables.features[3].factors[1] = 1e38,
+            "features",
+        ),
+        (
+            |blend| blend.tables.features[3].nimble.variance = -1.0,
+            "features",
+        ),
+        (
+            |blend| blend.tables.features[3].coin.reward = 1e38,
+            "features",
+        ),
+        (|blend| blend.scalers[0].count = -2.0, "state"),
+        (|blend| blend.spreads[1] = 0.0, "state"),
+    ];
+    let check = |snapshot: Snapshot, part: &str| {
+        let part = part.to_owned();
+        let read = Snapshot::from_bytes(&snapshot.to_bytes());
+        assert_eq!(read, Err(SnapshotError::Broken { part }));
+    };
+    let mut endless = published();
+    assert_eq!(endless.learner.check_finite(), Ok(()));
+    match &mut endless.learner.model {
+        Model::Ftrl(linear) => linear.table[3] = Weight::restore(0.5, &[0.0, f32::INFINITY]),
+        _ => unreachable!("that is what is published"),
+    }
+    assert_eq!(endless.learner.check_finite(), Err(NonFinite));
     for lie in lies {
         let mut snapshot = published();
-        let Model::Ftrl(linear) = &mut snapshot.learner.model else {
-            unreachable!("that is what is published")
-        };
-        lie(linear);
-        let read = Snapshot::from_bytes(&snapshot.to_bytes());
-        let part = "weights".to_owned();
-        assert_eq!(read, Err(SnapshotError::Broken { part }));
+        match &mut snapshot.learner.model {
+            Model::Ftrl(linear) => lie(linear),
+            _ => unreachable!("that is what is published"),
+        }
+        check(snapshot, "weights");
+    }
+    for (lie, part) in blended_lies {
+        let mut snapshot = published_blend();
+        match &mut snapshot.learner.model {
+            Model::Blend(blend) => lie(blend),
+            _ => unreachable!("that is what is published"),
+        }
+        check(snapshot, part);
     }
 }
 

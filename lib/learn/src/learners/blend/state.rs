@@ -71,24 +71,15 @@ impl Blend {
         for cell in stack.covariance.as_flattened_mut() {
             *cell = rest.finite()?;
         }
-        stack.spread = rest.finite()?;
-        for spread in &mut self.spreads {
-            *spread = rest.finite()?;
+        for spread in [&mut stack.spread].into_iter().chain(&mut self.spreads) {
+            *spread = rest.finite().filter(|spread| 0.0 < *spread)?;
         }
-        self.target.scaler = Scaler {
-            count: rest.finite()?,
-            squares: rest.finite()?,
-            scale: head.target,
-        };
+        self.target.scaler = rest.scaler(head.target)?;
         for useful in &mut self.useful {
             *useful = rest.finite()?;
         }
         for number in 0..layout.numbers {
-            self.scalers[number] = Scaler {
-                count: rest.finite()?,
-                squares: rest.finite()?,
-                scale: self.lens.scales[number],
-            };
+            self.scalers[number] = rest.scaler(self.lens.scales[number])?;
             let (seen, len) = (rest.finite()? as usize, rest.finite()? as usize);
             let values = rest.take(len)?.to_vec();
             let sound = values.iter().all(|value| value.is_finite());
@@ -153,5 +144,17 @@ impl<'a> Rest<'a> {
     fn finite(&mut self) -> Option<f64> {
         let [number] = self.take(1)? else { return None };
         number.is_finite().then_some(*number)
+    }
+
+    fn scaler(&mut self, scale: Scale) -> Option<Scaler> {
+        let [count, squares] = *self.take(2)? else {
+            return None;
+        };
+        let scaler = Scaler {
+            count,
+            squares,
+            scale,
+        };
+        scaler.may_be().then_some(scaler)
     }
 }

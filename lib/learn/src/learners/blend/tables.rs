@@ -67,6 +67,11 @@ impl Coin {
         [self.sum, self.total, self.largest, self.reward]
     }
 
+    /// Says whether betting can have led here.
+    pub fn may_be(&self) -> bool {
+        0.0 <= self.total && 0.0 <= self.largest && (0.0..=REWARD_MAX).contains(&self.reward)
+    }
+
     pub fn from_array([sum, total, largest, reward]: [f32; 4]) -> Coin {
         Coin {
             sum,
@@ -244,6 +249,17 @@ impl Entry {
             c,
             d,
         ]
+    }
+
+    /// Says whether learning can have led here, which keeps weights within bounds.
+    pub fn may_be(&self) -> bool {
+        let Entry { steady, nimble, .. } = self;
+        let mut weights = self.factors.iter().chain([&steady.mean, &nimble.mean]);
+        let variances = [&steady.variance, &nimble.variance];
+        let mut variances = self.variances.iter().chain(variances);
+        self.coin.may_be()
+            && weights.all(|weight| weight.abs() <= WEIGHT_MAX)
+            && variances.all(|variance| 0.0 <= *variance)
     }
 
     /// Returns everything as numbers, for a snapshot.
