@@ -23,7 +23,7 @@ use crate::intake::clean_part;
 /// Bytes that may wait in the lanes of clean events, and in those of labels, shared evenly; a lane that is full is held
 /// back until half of its share is free. Holding back is dear, since librdkafka forgets what it has fetched and fetches
 /// it again; and live, labels are as far ahead as events need to become clean.
-const ROOM: [usize; 2] = [12 << 20, 24 << 20];
+const ROOM: [usize; 2] = [6 << 20, 12 << 20];
 
 /// What a record that waits takes beside its bytes.
 const RECORD_BYTES: usize = 64;

@@ -4,7 +4,7 @@
 //! <s>.clean p ──► columns ──► rows ──┐ in the      wait [pending_max]
 //!                                    ├─ order of ──► join ──► test, learn ──► version ──► <s>.model 0
 //! <s>.labels p ─► ids, outcomes ─────┘ stream time  wait [2^19]   [256]         │
-//!                  │                   [12 + 24 MiB]                checkpoint ─┴──► object store
+//!                  │                   [6 + 12 MiB]                 checkpoint ─┴──► object store
 //!                  └ unreadable ─► letters ─► <s>.dead
 //! ```
 //!
@@ -62,7 +62,7 @@ pub use stage::Trainer;
 const PATIENT: [&str; 3] = [
     "fetch.wait.max.ms=50",
     "fetch.min.bytes=131072",
-    "queued.max.messages.kbytes=4096",
+    "queued.max.messages.kbytes=2048",
 ];
 
 /// After this silence a trainer is gone, and one that stands by takes its place: with joining the group and loading a
