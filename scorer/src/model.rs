@@ -215,3 +215,93 @@ pub async fn load(
     }
     Ok(model)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+mod tests {
+    use learn::learners::{Learner, Params};
+    use learn::model::{Lineage, Snapshot};
+    use linfa::ParamGuard;
+    use schemas::model::{Prequential, SnapshotKind};
+    use worker::{Outgoing, Simulated};
+
+    use super::*;
+
+    const CONTRACT: &str = r#"
+[stream]
+name = "s"
+[event]
+id = "id"
+time = "at"
+[[fields]]
+id = 1
+name = "id"
+type = "string"
+presence = "required"
+[[fields]]
+id = 2
+name = "at"
+type = "timestamp"
+presence = "required"
+[[features]]
+kind = "time"
+of = "at"
+parts = ["hour"]
+[learner]
+update = "sgd"
+bits = 4
+"#;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_announcement_that_comes_late_is_not_the_newest_version() {
+        let contract = Contract::parse("s.toml", CONTRACT).unwrap();
+        let layout = Layout {
+            slots: 1,
+            numbers: 0,
+            crosses: 0,
+        };
+        let (broker, folder) = (Simulated::default(), tempfile::tempdir().unwrap());
+        broker.create("s.model", 1);
+        let model: TopicPartition = ("s.model", Partition(0)).into();
+        let send = |value: &[u8]| {
+            let record = Outgoing {
+                value,
+                ..Outgoing::default()
+            };
+            broker.append(&model, record).unwrap();
+        };
+        let params = Params::of(&contract.learner).check().unwrap();
+        let mut learner = Learner::new(params, layout);
+        let mut lineage = Lineage::root(&contract);
+        let mut announcements = Vec::new();
+        for _ in 0..3 {
+            let update = lineage.advance(&mut learner, Vec::new(), Prequential::default());
+            update
+                .to_messages()
+                .iter()
+                .for_each(|message| send(message));
+            let object = format!("{}.safetensors", lineage.version);
+            let snapshot = Snapshot {
+                learner: learner.clone(),
+                lineage,
+                sections: Default::default(),
+            };
+            std::fs::write(folder.path().join(&object), snapshot.to_bytes()).unwrap();
+            let announcement = SnapshotAnnouncement {
+                kind: SnapshotKind::Snapshot,
+                wire: 1,
+                version: lineage.version,
+                digest: lineage.digest,
+                contract: lineage.contract,
+                object,
+            };
+            announcements.push(announcement.to_message());
+        }
+        // The second is announced in time; of the first, a trainer that has died had the announcement on its way.
+        send(&announcements[1]);
+        send(&announcements[0]);
+        let store = Store::open(&folder.path().display().to_string()).unwrap();
+        let live = LiveModel::build(&broker, "s.model", &contract, layout, &store).await;
+        assert_eq!(live.unwrap().served().lineage(), lineage);
+    }
+}

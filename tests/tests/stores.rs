@@ -38,7 +38,7 @@ fn lake_and_checkpoints_may_lie_on_s3() -> Result<()> {
         ensure!(code == Some(0), "{said}");
     }
 
-    // Packed files stay until they are vacuumed: one of the newest version is lost here.
+    // Packed files stay until they are vacuumed: with all of them go those of the newest version.
     let files = parquet(&s3.list("a/lake/")?);
     ensure!(before <= files.len(), "{packed}");
     for file in &files {

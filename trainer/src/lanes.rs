@@ -23,14 +23,16 @@ use crate::intake::clean_part;
 /// Bytes that may wait in the lanes of clean events, and in those of labels, shared evenly; a lane that is full is held
 /// back until half of its share is free. Holding back is dear, since librdkafka forgets what it has fetched and fetches
 /// it again; and live, labels are as far ahead as events need to become clean.
-const ROOM: [usize; 2] = [6 << 20, 12 << 20];
+const CLEAN_ROOM: usize = 6 << 20;
+const LABELS_ROOM: usize = 12 << 20;
 
 /// What a record that waits takes beside its bytes.
 const RECORD_BYTES: usize = 64;
 
 /// A partition is behind if at least so many messages of it are still to come: fewer are always on their way, and
 /// Kafka counts marks of transactions too, which never come.
-const BEHIND_FROM: [i64; 2] = [4, 1024];
+const CLEAN_BEHIND: i64 = 4;
+const LABELS_BEHIND: i64 = 1024;
 
 /// A partition that is behind and has been silent for so long is waited for no more.
 const SILENT: Duration = Duration::from_secs(2);
@@ -128,8 +130,8 @@ impl Lanes {
     /// Returns how many bytes may wait in a lane.
     fn share(&self, of: &TopicPartition) -> usize {
         let room = self.lanes.get(of).map_or(0, |lane| match lane.head.input {
-            Input::Clean => ROOM[0],
-            Input::Labels => ROOM[1],
+            Input::Clean => CLEAN_ROOM,
+            Input::Labels => LABELS_ROOM,
         });
         let beside = self.lanes.keys().filter(|other| other.topic == of.topic);
         room / beside.count().max(1)
@@ -235,8 +237,8 @@ impl Lane {
     /// Says whether more will come soon that may be earlier than what other lanes have.
     fn is_awaited(&self, now: Instant) -> bool {
         let behind = match self.head.input {
-            Input::Clean => BEHIND_FROM[0],
-            Input::Labels => BEHIND_FROM[1],
+            Input::Clean => CLEAN_BEHIND,
+            Input::Labels => LABELS_BEHIND,
         };
         self.clock.is_none()
             && behind <= self.high.0 - self.next.0

@@ -94,7 +94,7 @@ pub fn verify(plan: &Plan, progress: Progress<'_>) -> Result<Report> {
     let lake = plan.lake.as_deref().map(Files::open).transpose()?;
     let table = lake.map(|lake| Table::open(&lake, stream)).transpose()?;
     let checkpoints = plan.checkpoints.as_deref().map(Files::open).transpose()?;
-    // Those that the trainer announces from now on may have no update yet.
+    // Listed before the model is read: those that are stored from now on may be of versions that are not.
     let checkpoints = checkpoints.map(|files| checkpoints_of(files.below(stream)));
     let checkpoints = checkpoints.transpose()?;
     let cluster = Cluster::open(plan)?;

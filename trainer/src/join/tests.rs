@@ -142,6 +142,18 @@ fn how_far_partitions_are_apart_does_not_matter() {
 }
 
 #[test]
+fn it_is_crowded_while_a_label_may_be_in_time_for_who_leaves_next() {
+    let mut case = Case::new(2);
+    case.event(1, 10);
+    assert!(!case.join.is_crowded(20), "there is room");
+    case.event(2, 20);
+    assert!(case.join.is_crowded(10 + WAIT));
+    assert!(!case.join.is_crowded(11 + WAIT), "it would be too late");
+    case.known(1, 1.0, 30);
+    assert!(!case.join.is_crowded(30), "there is room again");
+}
+
+#[test]
 fn what_waited_longest_leaves_for_want_of_room() {
     let mut case = Case::new(2);
     case.event(1, 0).event(2, 0).event(3, 0).label(1, 1);
