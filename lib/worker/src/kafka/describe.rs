@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::{Client, DefaultClientContext};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, ClientContext};
 use rdkafka_sys as sys;
@@ -15,6 +15,8 @@ use schemas::{Offset, TopicId};
 
 use crate::batch::TopicPartition;
 use crate::broker::{BrokerError, TopicInfo};
+
+use super::read::Reader;
 
 /// The broker's own setting: it refuses members whose session is shorter.
 const SESSION_MIN: &str = "group.min.session.timeout.ms";
@@ -42,7 +44,7 @@ pub(super) fn cached_high<C: ClientContext>(
 
 /// Asks the broker for a topic's id and partitions; blocks.
 pub(super) fn topic(
-    config: &ClientConfig,
+    reader: &Reader,
     name: &str,
     timeout: Duration,
 ) -> Result<TopicInfo, BrokerError> {
@@ -50,9 +52,8 @@ pub(super) fn topic(
         topic: name.to_owned(),
         reason,
     };
-    let client: BaseConsumer = config.create().map_err(|error| failed(error.to_string()))?;
     let name = CString::new(name).map_err(|_| failed("the name has a zero byte".to_owned()))?;
-    describe(&client, &name, timeout).map_err(failed)
+    describe(reader, &name, timeout).map_err(failed)
 }
 
 /// Asks a broker how short a session may be.
@@ -83,12 +84,8 @@ pub(super) async fn session_min(
     found.map(Duration::from_millis).ok_or_else(unknown)
 }
 
-fn describe<C: ConsumerContext>(
-    client: &BaseConsumer<C>,
-    name: &CStr,
-    timeout: Duration,
-) -> Result<TopicInfo, String> {
-    let native = client.client().native_ptr();
+fn describe(reader: &Reader, name: &CStr, timeout: Duration) -> Result<TopicInfo, String> {
+    let native = reader.client().native_ptr();
     let millis = timeout.as_millis() as i32;
     let mut names = [name.as_ptr()];
     // SAFETY: every object is made here, used while it lives, and destroyed once; the description is read

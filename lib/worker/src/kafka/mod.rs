@@ -19,6 +19,8 @@ use tracing::warn;
 use crate::batch::{Batch, TopicPartition};
 use crate::broker::{Broker, BrokerError, Subscription, TopicInfo, Watermarks};
 
+use self::read::{Reader, Readers};
+
 pub use produce::KafkaLane;
 pub use queue::Taken;
 pub use scan::{Scanned, scan};
@@ -41,7 +43,8 @@ const HEARTBEAT: &str = "heartbeat.interval.ms";
 /// Heartbeats in a session: three may be lost.
 const HEARTBEATS: u32 = 4;
 
-/// A connection to Kafka: consumers of its own for each subscription, one producer for all lanes.
+/// A connection to Kafka: consumers of its own for each subscription, one producer for all lanes, and readers for what
+/// is read and asked beside.
 #[derive(Clone)]
 pub struct Kafka {
     config: ClientConfig,
@@ -49,6 +52,7 @@ pub struct Kafka {
     linger: Duration,
     compression: Option<&'static str>,
     producer: Arc<OnceLock<produce::Producer>>,
+    readers: Arc<Readers>,
 }
 
 impl Kafka {
@@ -77,6 +81,7 @@ impl Kafka {
             linger: Duration::ZERO,
             compression: None,
             producer: Arc::default(),
+            readers: Arc::default(),
         })
     }
 
@@ -140,6 +145,18 @@ impl Kafka {
         let made = produce::Producer::new(&self.config, self.linger, self.compression)?;
         Ok(self.producer.get_or_init(|| made))
     }
+
+    /// Lets a reader do something that blocks.
+    async fn with_reader<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&Reader) -> Result<T, BrokerError> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let (config, readers) = (self.config.clone(), self.readers.clone());
+        tokio::task::spawn_blocking(move || readers.lend(&config, work))
+            .await
+            .unwrap_or(Err(BrokerError::Deadline(what)))
+    }
 }
 
 impl Broker for Kafka {
@@ -164,12 +181,11 @@ impl Broker for Kafka {
     async fn topic(&self, name: &str) -> Result<TopicInfo, BrokerError> {
         let deadline = Instant::now() + TOPIC_WAIT;
         loop {
-            let (config, topic) = (self.config.clone(), name.to_owned());
-            let asked = blocking("describe", move || {
-                describe::topic(&config, &topic, REQUEST_TIMEOUT)
-            })
-            .await;
-            match asked {
+            let topic = name.to_owned();
+            let asked = self.with_reader("describe", move |reader| {
+                describe::topic(reader, &topic, REQUEST_TIMEOUT)
+            });
+            match asked.await {
                 Err(error) if deadline <= Instant::now() => return Err(error),
                 Err(_) => tokio::time::sleep(TOPIC_RETRY).await,
                 found => return found,
@@ -178,9 +194,9 @@ impl Broker for Kafka {
     }
 
     async fn watermarks(&self, of: &TopicPartition) -> Result<Watermarks, BrokerError> {
-        let (config, of) = (self.config.clone(), of.clone());
-        blocking("watermarks", move || {
-            read::watermarks(&config, &of, REQUEST_TIMEOUT)
+        let of = of.clone();
+        self.with_reader("watermarks", move |reader| {
+            read::watermarks(reader, &of, REQUEST_TIMEOUT)
         })
         .await
     }
@@ -190,19 +206,10 @@ impl Broker for Kafka {
         from: &TopicPartition,
         range: Watermarks,
     ) -> Result<Vec<Batch>, BrokerError> {
-        let (config, from) = (self.config.clone(), from.clone());
-        blocking("read", move || {
-            read::range(&config, &from, range, REQUEST_TIMEOUT)
+        let from = from.clone();
+        self.with_reader("read", move |reader| {
+            read::range(reader, &from, range, REQUEST_TIMEOUT)
         })
         .await
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    what: &'static str,
-    work: impl FnOnce() -> Result<T, BrokerError> + Send + 'static,
-) -> Result<T, BrokerError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or(Err(BrokerError::Deadline(what)))
 }

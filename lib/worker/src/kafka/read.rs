@@ -1,5 +1,6 @@
 //! Reading without a group: watermarks, closed ranges, and one partition for ever.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::DefaultClientContext;
@@ -24,8 +25,11 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 /// How long a poll waits when nothing is there: how quickly a reader that has gone is seen.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
-/// A reader that asks for the ends of partitions, and takes none of them for an error.
-struct Reading;
+/// Readers that are kept: as many as read at once when a worker begins.
+const IDLE_MAX: usize = 2;
+
+/// Asks for the ends of partitions, and takes none of them for an error.
+pub(super) struct Reading;
 
 impl ClientContext for Reading {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -37,12 +41,39 @@ impl ClientContext for Reading {
 
 impl ConsumerContext for Reading {}
 
-fn consumer(
-    config: &ClientConfig,
-    from: &TopicPartition,
-    start: Offset,
-) -> Result<BaseConsumer<Reading>, BrokerError> {
-    let failed = |error: KafkaError| read_error(from, &error);
+/// A client that reads without a group.
+pub(super) type Reader = BaseConsumer<Reading>;
+
+/// Readers that wait for the next range. Making one takes some round trips and dropping it a tenth of a second, and a
+/// restart reads hundreds of ranges.
+#[derive(Default)]
+pub(super) struct Readers {
+    idle: Mutex<Vec<Reader>>,
+}
+
+impl Readers {
+    /// Lends a reader; one with which something failed is not lent again. Blocks.
+    pub(super) fn lend<T>(
+        &self,
+        config: &ClientConfig,
+        work: impl FnOnce(&Reader) -> Result<T, BrokerError>,
+    ) -> Result<T, BrokerError> {
+        let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
+        let reader = match idle {
+            Some(reader) => reader,
+            None => reader(config).map_err(|error| BrokerError::Setup(error.to_string()))?,
+        };
+        let done = work(&reader)?;
+        if let Ok(mut idle) = self.idle.lock()
+            && idle.len() < IDLE_MAX
+        {
+            idle.push(reader);
+        }
+        Ok(done)
+    }
+}
+
+fn reader(config: &ClientConfig) -> Result<Reader, KafkaError> {
     let mut config = config.clone();
     config
         .set("group.id", "thalweg-reader")
@@ -52,13 +83,15 @@ fn consumer(
         .set("enable.partition.eof", "true")
         .set("fetch.queue.backoff.ms", "2")
         .set("queued.max.messages.kbytes", "16384");
-    let consumer: BaseConsumer<Reading> = config.create_with_context(Reading).map_err(failed)?;
+    config.create_with_context(Reading)
+}
+
+/// Lets a reader begin at an offset of a partition, and forget what it read before.
+fn assign(reader: &Reader, from: &TopicPartition, start: Offset) -> Result<(), KafkaError> {
     let mut list = TopicPartitionList::new();
     let offset = rdkafka::Offset::Offset(start.0);
-    list.add_partition_offset(&from.topic, from.partition.0, offset)
-        .map_err(failed)?;
-    consumer.assign(&list).map_err(failed)?;
-    Ok(consumer)
+    list.add_partition_offset(&from.topic, from.partition.0, offset)?;
+    reader.assign(&list)
 }
 
 fn read_error(from: &TopicPartition, error: &KafkaError) -> BrokerError {
@@ -68,13 +101,24 @@ fn read_error(from: &TopicPartition, error: &KafkaError) -> BrokerError {
     }
 }
 
+/// Says whether librdkafka gets over it by itself.
+fn is_transient(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve
+        )
+    )
+}
+
 pub(super) fn watermarks(
-    config: &ClientConfig,
+    reader: &Reader,
     of: &TopicPartition,
     timeout: Duration,
 ) -> Result<Watermarks, BrokerError> {
-    let client: BaseConsumer = config.create().map_err(|error| read_error(of, &error))?;
-    let (low, high) = client
+    let (low, high) = reader
         .fetch_watermarks(&of.topic, of.partition.0, timeout)
         .map_err(|error| read_error(of, &error))?;
     Ok(Watermarks {
@@ -85,25 +129,38 @@ pub(super) fn watermarks(
 
 /// Reads a closed range; `stall` is how long nothing may come.
 pub(super) fn range(
-    config: &ClientConfig,
+    reader: &Reader,
+    from: &TopicPartition,
+    range: Watermarks,
+    stall: Duration,
+) -> Result<Vec<Batch>, BrokerError> {
+    if range.high <= range.low {
+        return Ok(Vec::new());
+    }
+    let failed = |error: KafkaError| read_error(from, &error);
+    assign(reader, from, range.low).map_err(failed)?;
+    let batches = gather(reader, from, range, stall)?;
+    reader.unassign().map_err(failed)?;
+    Ok(batches)
+}
+
+fn gather(
+    reader: &Reader,
     from: &TopicPartition,
     range: Watermarks,
     stall: Duration,
 ) -> Result<Vec<Batch>, BrokerError> {
     let mut batches = Vec::new();
-    if range.high <= range.low {
-        return Ok(batches);
-    }
-    let consumer = consumer(config, from, range.low)?;
     let mut builder = BatchBuilder::new(from.clone());
     let mut deadline = Instant::now() + stall;
     loop {
-        match consumer.poll(POLL_WAIT) {
+        match reader.poll(POLL_WAIT) {
             None if deadline < Instant::now() => {
                 return Err(BrokerError::Deadline("reading a range"));
             }
-            None => continue,
+            None => {}
             Some(Err(KafkaError::PartitionEOF(_))) => break,
+            Some(Err(error)) if is_transient(&error) && Instant::now() <= deadline => {}
             Some(Err(error)) => return Err(read_error(from, &error)),
             Some(Ok(message)) => {
                 if range.high.0 <= message.offset() {
@@ -130,13 +187,15 @@ pub(super) fn follow(
     from: &TopicPartition,
     start: Offset,
 ) -> Result<mpsc::Receiver<Batch>, BrokerError> {
-    let consumer = consumer(config, from, start)?;
+    let failed = |error: KafkaError| read_error(from, &error);
+    let reader = reader(config).map_err(failed)?;
+    assign(&reader, from, start).map_err(failed)?;
     let (batches_in, batches) = mpsc::channel(CHANNEL_BATCHES);
     let mut builder = BatchBuilder::new(from.clone());
     let work = move || {
         while !batches_in.is_closed() {
             let mut wait = POLL_WAIT;
-            while let Some(polled) = consumer.poll(wait) {
+            while let Some(polled) = reader.poll(wait) {
                 match polled {
                     Ok(message) => add(&mut builder, &message),
                     Err(KafkaError::PartitionEOF(_)) => break,
