@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use tests::groups;
 use tokio::time::timeout;
 use worker::{
-    Assigned, Broker as _, Event, Kafka, Lane, Order, Outgoing, Start, Subscription, TopicPartition,
+    Assigned, Batch, Broker as _, Event, Kafka, Lane, Order, Outgoing, Start, Subscription,
+    TopicPartition, Watermarks,
 };
 
 /// How long one event may take.
@@ -132,6 +133,36 @@ impl Member {
 
 fn partition(topic: &str, partition: i32) -> TopicPartition {
     (topic, Partition(partition)).into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_has_all_of_its_records_and_none_of_the_range_read_before() -> Result<()> {
+    const RECORDS: i64 = 2000;
+    let (_broker, kafka, _folder) = start(2).await?;
+    let partitions = [partition("topic", 0), partition("topic", 1)];
+    for to in &partitions {
+        write(&kafka, to, RECORDS as u64).await?;
+    }
+    for turn in 0..200 {
+        let from = &partitions[turn as usize / 3 % 2];
+        // Forwards and backwards, one by one and many at once.
+        let low = turn * 7919 % RECORDS;
+        let high = RECORDS.min(low + 1 + turn % 5 * 100);
+        let range = Watermarks {
+            low: Offset(low),
+            high: Offset(high),
+        };
+        ensure!(kafka.watermarks(from).await?.high == Offset(RECORDS));
+        let batches = kafka.read(from, range).await?;
+        ensure!(batches.iter().all(|batch| batch.from() == from));
+        let records = batches.iter().flat_map(Batch::records);
+        let read: Vec<i64> = records.map(|record| record.offset().0).collect();
+        ensure!(
+            read == (low..high).collect::<Vec<_>>(),
+            "{from}, {range:?}: {read:?}"
+        );
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

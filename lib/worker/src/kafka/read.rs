@@ -233,3 +233,23 @@ fn add(builder: &mut BatchBuilder, message: &BorrowedMessage<'_>) {
         builder.header(header.key, header.value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_is_lent_again_unless_it_failed() {
+        let (readers, config) = (Readers::default(), ClientConfig::new());
+        let which = |reader: &Reader| Ok(reader.client().native_ptr());
+        let first = readers.lend(&config, which).unwrap();
+        assert_eq!(readers.lend(&config, which).unwrap(), first);
+        let beside = readers.lend(&config, |_| readers.lend(&config, which));
+        assert_ne!(beside.unwrap(), first);
+        let fail = |_: &Reader| Err::<(), _>(BrokerError::Deadline("a test"));
+        for _ in 0..IDLE_MAX {
+            readers.lend(&config, fail).unwrap_err();
+        }
+        assert_eq!(readers.idle.lock().unwrap().len(), 0);
+    }
+}
