@@ -13,6 +13,7 @@ use telemetry::{Instruments, Traces};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 use worker::{Fault, Health, Inputs, Next, Simulated, Stage, Store, Surroundings};
 
 use super::lake::{self, Still};
@@ -230,6 +231,7 @@ fn store(world: &World) -> Store {
     Store {
         objects: Arc::new(world.checkpoints.clone()),
         prefix: Default::default(),
+        url: Url::parse("memory:///").expect("a URL"),
     }
 }
 
