@@ -149,7 +149,10 @@ async fn work(world: Arc<World>, kind: Kind, client: Simulated) -> Result<(), Bo
             Still::new(work, gate).await
         }
         Kind::Trainer => {
-            let label = contract.label.clone().expect("the contract has a label");
+            let mut label = contract.label.clone().expect("the contract has a label");
+            if world.trouble.sabotage == Sabotage::Cramp {
+                label.pending_max /= 2;
+            }
             let store = store(&world);
             let built = trainer::Trainer::build(
                 contract,
