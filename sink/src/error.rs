@@ -4,29 +4,16 @@ use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::transaction::TransactionError;
 use schemas::Offset;
 use schemas::clean::CleanError;
-use worker::{BrokerError, Fault, Next};
+use worker::{BrokerError, Fault, Next, StoreError};
 
 use crate::lander::Source;
 
 /// A failure of `sink`. Nothing is half done: what was not committed is read and written anew.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// The lake's place is no place.
-    #[error("`{lake}` is neither a folder nor the URL of an object store: {reason}")]
-    Lake {
-        /// What was given.
-        lake: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The lake's folder cannot be used now: its disk may be full, or come back.
-    #[error("could not use folder `{lake}`")]
-    Folder {
-        /// The folder.
-        lake: String,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// The lake's place cannot be used.
+    #[error(transparent)]
+    Place(#[from] StoreError),
     /// The table cannot be opened or read.
     #[error("could not {doing} the table `{table}`")]
     Table {
@@ -111,6 +98,12 @@ pub enum SinkError {
         /// The version.
         version: u64,
     },
+    /// Unfinished files cannot be looked for, or deleted.
+    #[error("could not delete unfinished files")]
+    Sweep {
+        /// Why.
+        source: std::io::Error,
+    },
     /// There can be no thread that keeps the lake.
     #[error("could not begin to keep the lake")]
     Background {
@@ -159,15 +152,14 @@ pub enum SinkError {
 impl Fault for SinkError {
     fn next(&self) -> Next {
         match self {
-            SinkError::Lake { .. }
-            | SinkError::Column { .. }
+            SinkError::Place(error) => error.next(),
+            SinkError::Column { .. }
             | SinkError::Gap { .. }
             | SinkError::Clean { .. }
             | SinkError::Rows { .. }
             | SinkError::Encode(_)
             | SinkError::Arrow(_) => Next::Stop,
-            SinkError::Folder { .. }
-            | SinkError::Table { .. }
+            SinkError::Table { .. }
             | SinkError::Store { .. }
             | SinkError::Fetch { .. }
             | SinkError::Commit { .. }
@@ -175,6 +167,7 @@ impl Fault for SinkError {
             | SinkError::Changed { .. }
             | SinkError::Rewrite { .. }
             | SinkError::Outrun { .. }
+            | SinkError::Sweep { .. }
             | SinkError::Background { .. }
             | SinkError::Contended { .. }
             | SinkError::Broker(_) => Next::Restart,

@@ -3,7 +3,7 @@
 //! ```text
 //! plan:    the table's files ─► packs of small ones (pack.rs, pure)
 //! compact: a pack's files, one by one ─► Rewriter (≤ 64 MB) ─► one file ─► one commit: it in, the small ones out
-//! vacuum:  files of no version, after `lake.vacuum_after` ─► deleted, by deltalake-core
+//! vacuum:  files of no version, after `lake.vacuum_after` ─► deleted, by deltalake-core; unfinished ones with them
 //! ```
 //!
 //! A commit of the keeper changes no row and claims no offset. Any instance may keep any day: who finds that somebody
@@ -135,13 +135,15 @@ impl Keeper {
     /// deletes nothing.
     ///
     /// # Errors
-    /// [`SinkError::Table`]; what is deleted then belongs to no version either.
+    /// [`SinkError::Table`], [`SinkError::Sweep`]; what is deleted then belongs to no version either.
     pub async fn vacuum(
         &mut self,
         after: Duration,
         dry_run: bool,
     ) -> Result<Vec<String>, SinkError> {
         self.refresh().await?;
+        let unfinished = worker::sweep(self.log.root_url(), after, dry_run).await;
+        let unfinished = unfinished.map_err(|source| SinkError::Sweep { source })?;
         let after = chrono::Duration::milliseconds(after.as_millis() as i64);
         // What crashed before its commit is in no log, so the table's folder is looked through.
         let vacuum = self.table.clone().vacuum().with_mode(VacuumMode::Full);
@@ -151,10 +153,12 @@ impl Keeper {
             .with_dry_run(dry_run);
         let done = vacuum.await;
         let (_, metrics) = done.map_err(|source| failed(&self.log, "vacuum", source))?;
+        let mut gone = metrics.files_deleted;
+        gone.extend(unfinished);
         if !dry_run {
-            self.signals.vacuumed(metrics.files_deleted.len());
+            self.signals.vacuumed(gone.len());
         }
-        Ok(metrics.files_deleted)
+        Ok(gone)
     }
 
     async fn put_together(

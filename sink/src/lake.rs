@@ -1,6 +1,5 @@
 //! The object store behind the lake: a folder, S3, Google Cloud Storage or Azure.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use deltalake_core::DeltaResult;
@@ -9,55 +8,30 @@ use deltalake_core::logstore::{
     logstore_factories, logstore_with,
 };
 use url::Url;
+use worker::{Store, StoreError};
 
 use crate::error::SinkError;
 
 /// Opens the store of one table below a lake.
 ///
-/// Cloud stores must put a commit only if no other is there yet; all of them do so by now.
+/// Cloud stores must put a commit only if no other is there yet; all of them do so by now. A folder's files and
+/// commits outlive a power failure, in the order in which they were put.
 ///
 /// # Errors
-/// [`SinkError::Lake`] if the lake is a URL that no store answers to, [`SinkError::Folder`] if its folder cannot be made.
+/// [`SinkError::Place`] if the lake is a URL that no store answers to, or its folder cannot be made.
 pub fn open(lake: &str, table: &str) -> Result<LogStoreRef, SinkError> {
-    let refuse = |reason: String| SinkError::Lake {
-        lake: lake.to_owned(),
+    let Store { objects, url, .. } = Store::open(lake)?.below(table);
+    let refuse = |reason: String| StoreError::Place {
+        place: lake.to_owned(),
         reason,
     };
-    let mut url = match lake.contains("://") {
-        true => Url::parse(lake).map_err(|error| refuse(error.to_string()))?,
-        false => {
-            let path = usable(Path::new(lake)).map_err(|source| SinkError::Folder {
-                lake: lake.to_owned(),
-                source,
-            })?;
-            Url::from_directory_path(&path)
-                .map_err(|()| refuse("it is no absolute path".to_owned()))?
-        }
-    };
-    url.path_segments_mut()
-        .map_err(|()| refuse("it has no path".to_owned()))?
-        .pop_if_empty()
-        .push(table)
-        .push("");
-    // Two providers of cryptography are in this tree, and rustls picks none by itself; a second call changes nothing.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    // object_store knows its options by the lower-case names of the variables.
-    let environment = std::env::vars().map(|(name, value)| (name.to_lowercase(), value));
-    let (store, _) = object_store::parse_url_opts(&url, environment)
-        .map_err(|error| refuse(error.to_string()))?;
     let scheme =
         Url::parse(&format!("{}://", url.scheme())).map_err(|error| refuse(error.to_string()))?;
     logstore_factories()
         .entry(scheme)
         .or_insert_with(|| Arc::new(PlainLog));
-    logstore_with(Arc::new(store), &url, StorageConfig::default())
-        .map_err(|error| refuse(error.to_string()))
-}
-
-/// Makes a folder if it is missing, and returns its absolute path.
-fn usable(path: &Path) -> std::io::Result<PathBuf> {
-    std::fs::create_dir_all(path)?;
-    path.canonicalize()
+    let log = logstore_with(objects, &url, StorageConfig::default());
+    Ok(log.map_err(|error| refuse(error.to_string()))?)
 }
 
 /// A log whose commits are put if absent, for schemes that deltalake-core leaves to other crates.

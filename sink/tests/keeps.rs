@@ -345,6 +345,26 @@ async fn a_crash_before_the_commit_changes_nothing_and_leaves_what_a_vacuum_take
 }
 
 #[tokio::test]
+async fn what_a_killed_put_has_left_goes_with_a_vacuum() {
+    let lake = Lake::new();
+    let mut lander = lake.lander().await;
+    lake.land(&mut lander, 0, 0, 1, 10).await;
+    let (before, mut files) = (lake.rows().await, lake.files().await);
+    let landed = files.first().unwrap();
+    let half = |number: u32| PathBuf::from(format!("{}#{number}", landed.display()));
+    std::fs::copy(landed, half(1)).unwrap();
+    lake.age(WEEK * 2);
+    std::fs::copy(landed, half(2)).unwrap();
+    let mut keeper = lake.keeper();
+    let gone = keeper.vacuum(WEEK, true).await.unwrap();
+    assert!(half(1).ends_with(&gone[0]) && gone.len() == 1, "{gone:?}");
+    assert_eq!(keeper.vacuum(WEEK, false).await.unwrap(), gone);
+    files.insert(half(2));
+    assert_eq!(lake.on_disk(), files, "another sink may be writing it");
+    assert_eq!(lake.rows().await, before);
+}
+
+#[tokio::test]
 async fn a_vacuum_keeps_what_the_version_needs_and_what_is_not_old_enough() {
     let lake = Lake::new();
     let mut lander = lake.lander().await;

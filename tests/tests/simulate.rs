@@ -145,6 +145,27 @@ fn labels_that_nobody_learns_are_seen() {
 }
 
 #[test]
+fn events_that_leave_too_early_are_seen() {
+    check_seen(
+        Sabotage::Cramp,
+        Plan::crowded,
+        "every clean event is learned, waits or was crowded out",
+    );
+}
+
+#[test]
+fn events_are_crowded_out_in_worlds_where_all_goes_wrong() {
+    let crowded = |seed| {
+        let (lived, story) = run(seed, Sabotage::Nothing, Plan::of, Story::kept);
+        assert!(lived.is_ok(), "seed {seed}: {lived:?}");
+        let lines = story.lines();
+        let has = |what: &str| lines.iter().any(|line| line.contains(what));
+        has("crowded out") && has("trainer") && has("is killed")
+    };
+    assert!((0..200).any(crowded));
+}
+
+#[test]
 fn a_score_that_is_lost_is_seen() {
     check_seen(Sabotage::LoseScore, calm, "the scored set is the clean set");
 }

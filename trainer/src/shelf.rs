@@ -1,5 +1,7 @@
 //! Where checkpoints lie: one object each in an object store, the newest few kept.
 
+use std::time::Duration;
+
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use schemas::{Digest, ModelVersion};
@@ -10,6 +12,9 @@ use learn::model::Lineage;
 
 /// Checkpoints that are kept: whoever reads one that was announced has two more intervals to finish.
 const KEPT: usize = 3;
+
+/// What was not finished for so long never will be.
+const UNFINISHED_AGE_MAX: Duration = Duration::from_hours(1);
 
 /// How the name of a checkpoint ends.
 const SUFFIX: &str = ".safetensors";
@@ -78,8 +83,12 @@ impl Shelf {
         Ok(name)
     }
 
-    /// Deletes all but the newest few. A failure is only room that is not freed yet.
+    /// Deletes all but the newest few, and what was never finished. A failure is only room that is not freed yet.
     pub async fn prune(&self) {
+        let place = self.store.below(&self.stream).url;
+        if let Err(error) = worker::sweep(&place, UNFINISHED_AGE_MAX, false).await {
+            warn!(%error, "could not delete unfinished checkpoints");
+        }
         let names = match self.names().await {
             Ok(names) => names,
             Err(error) => return warn!(%error, "could not list old checkpoints"),
@@ -121,5 +130,32 @@ mod tests {
         assert_eq!(name(7), "00000000000000000007-abababababababab.safetensors");
         assert!(name(9) < name(10) && name(10) < name(u64::MAX));
         assert!(is_checkpoint(&name(1)) && !is_checkpoint("x.safetensors"));
+    }
+
+    #[tokio::test]
+    async fn the_newest_few_are_kept_and_what_was_never_finished_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().display().to_string()).unwrap();
+        let shelf = Shelf::new(store, "flights");
+        let mut put = Vec::new();
+        for version in 0..=KEPT as u64 {
+            let name = format!("flights/{}", file(ModelVersion(version), Digest([0; 32])));
+            let path = shelf.store.path(&name);
+            let stored = shelf.store.objects.put(&path, PutPayload::default());
+            stored.await.unwrap();
+            put.insert(0, name);
+        }
+        let unfinished = |number: u32, age| {
+            let path = folder.path().join(format!("{}#{number}", put[0]));
+            let file = std::fs::File::create(&path).unwrap();
+            file.set_modified(std::time::SystemTime::now() - age)
+                .unwrap();
+            path
+        };
+        let old = unfinished(1, UNFINISHED_AGE_MAX * 2);
+        let young = unfinished(2, UNFINISHED_AGE_MAX / 2);
+        shelf.prune().await;
+        assert_eq!(shelf.names().await.unwrap(), put[..KEPT]);
+        assert!(!old.exists() && young.exists());
     }
 }

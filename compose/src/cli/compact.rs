@@ -1,6 +1,6 @@
 //! `thalweg compact`: puts small files of the lake together, and deletes expired ones.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use sink::keeper::PACK_BYTES_MAX;
 use sink::pack::{Limits, Pack};
 use sink::{Keeper, Signals};
 use telemetry::Instruments;
+use worker::Store;
 
 use super::{EXIT_FAILED, Usage};
 use crate::text;
@@ -21,7 +22,7 @@ const EXAMPLES: &str = "\
 The sink does this by itself, a little at a time, and waits until enough files are of about one size; this takes all that
 are small, now, whether workers run or not. All files of a day below `lake.small_file_bytes` become one (or some, of 64 MiB
 at most), in a commit that changes no row. What no version needs any more is deleted after `lake.vacuum_after`. It may be
-ended at any time: a file without its commit belongs to nothing, and goes later.
+ended at any time: a file without its commit, or half a one, belongs to nothing, and goes later.
 
 Exit code: 0 done, 1 something could not be read or written, 64 bad contract or options.
 
@@ -74,7 +75,7 @@ struct Done {
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let contract = super::contract(&args.contract)?;
     let after = vacuum_after(args, &contract)?;
-    if !args.lake.contains("://") && !Path::new(&args.lake).is_dir() {
+    if Store::is_missing(&args.lake) {
         let lake = &args.lake;
         bail!(Usage(format!("--lake {lake}: there is no such folder")));
     }

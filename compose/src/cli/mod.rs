@@ -217,7 +217,7 @@ fn checkpoints(place: Option<&str>) -> Result<Option<Store>> {
         return Ok(None);
     };
     // Opening would make it, and whoever only looks makes nothing.
-    if !place.contains("://") && !Path::new(place).is_dir() {
+    if Store::is_missing(place) {
         bail!(Usage(format!(
             "--checkpoints {place}: there is no such folder"
         )));

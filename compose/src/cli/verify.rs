@@ -2,12 +2,13 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use worker::Store;
 
 use super::{EXIT_FAILED, KafkaArgs, Usage};
 use crate::verify::{Plan, Progress, Step, verify, watch};
@@ -182,7 +183,7 @@ fn plan(args: &Args) -> Result<Plan> {
 
 /// Refuses a folder that is not there, which would be made otherwise.
 fn place(option: &str, named: &str) -> Result<String> {
-    if !named.contains("://") && !Path::new(named).is_dir() {
+    if Store::is_missing(named) {
         bail!(Usage(format!("{option} {named}: there is no such folder")));
     }
     Ok(named.to_owned())

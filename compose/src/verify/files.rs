@@ -44,8 +44,7 @@ impl Files {
     /// # Errors
     /// A place that no store answers to.
     pub(super) fn open(place: &str) -> Result<Files> {
-        let there = place.contains("://") || std::path::Path::new(place).is_dir();
-        ensure!(there, "there is no folder {place}");
+        ensure!(!Store::is_missing(place), "there is no folder {place}");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -59,10 +58,7 @@ impl Files {
     /// Returns a folder in it.
     pub(super) fn below(&self, folder: &str) -> Files {
         Files {
-            store: Store {
-                prefix: self.store.path(folder),
-                ..self.store.clone()
-            },
+            store: self.store.below(folder),
             place: format!("{}/{folder}", self.place.trim_end_matches('/')),
             runtime: self.runtime.clone(),
         }

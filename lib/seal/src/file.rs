@@ -64,7 +64,7 @@ impl FileKeyStore {
             .truncate(false)
             .mode(0o600)
             .open(path);
-        make.map_err(failed)?;
+        make.and_then(|_| sync_name(path)).map_err(failed)?;
         let database = Builder::new()
             .set_cache_size(CACHE_BYTES)
             .set_concurrency_mode(ConcurrencyMode::MultiWriter)
@@ -252,6 +252,14 @@ fn count(writing: &WriteTransaction, name: &str) -> Result<(), SealError> {
         .map_or(0, |count| count.value());
     table.insert(name, before + 1).map_err(failed)?;
     Ok(())
+}
+
+/// Makes the name of a file outlive a power failure.
+pub(crate) fn sync_name(path: &Path) -> std::io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn failed(error: impl std::fmt::Display) -> SealError {

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::SealError;
+use crate::file;
 use crate::secret::Secret;
 
 const FIRST_LINE: &str = "thalweg-kek 1";
@@ -106,12 +107,7 @@ impl KeyFile {
         file.write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
             .map_err(io)?;
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))
-            .and_then(|folder| folder.sync_all())
-            .map_err(io)?;
+        file::sync_name(path).map_err(io)?;
         Ok(ring)
     }
 

@@ -17,6 +17,7 @@
 mod args;
 mod batch;
 mod broker;
+mod folder;
 mod health;
 mod kafka;
 mod process;
@@ -25,6 +26,7 @@ mod signals;
 mod simulated;
 mod stage;
 mod store;
+mod sweep;
 
 pub use args::{Args, exit_usage};
 pub use batch::{Batch, BatchBuilder, Record, TopicPartition};
@@ -39,3 +41,4 @@ pub use run::{Inputs, run};
 pub use simulated::{Dice, Faults, Simulated, SimulatedLane, Story};
 pub use stage::{Fault, Next, Stage};
 pub use store::{Store, StoreError};
+pub use sweep::sweep;

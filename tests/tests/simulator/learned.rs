@@ -15,10 +15,11 @@ use trainer::checkpoint;
 use trainer::fit::Fitter;
 use trainer::input::{Decoder, Part};
 use trainer::join::EventId;
-use trainer::journal::Chain;
+use trainer::journal::{Chain, Published};
 use worker::{Batch, Simulated};
 
 use super::accounts::Clean;
+use super::backlog::Backlog;
 use super::plan::{PARTITIONS, STREAM};
 use super::progress::newest_checkpoint;
 use super::world::{World, partition};
@@ -33,12 +34,40 @@ pub async fn check(world: &Arc<World>, all: &[Clean]) -> Result<BTreeMap<u64, Di
         .label
         .clone()
         .ok_or("the contract has a label")?;
-    sets(world, all, &label).await?;
-    again(world, &label).await
+    let (_, bytes) = newest_checkpoint(world)
+        .await
+        .ok_or("there is a checkpoint")?;
+    let newest = Snapshot::from_bytes(&bytes).map_err(text)?;
+    let published = published(world);
+    backlog(world, all, &label, &newest, &published)?;
+    if world.plan.room.is_none() {
+        sets(world, all, &label, &newest)?;
+    }
+    again(world, &label, &published).await
+}
+
+/// What was learned, and what waits, follows from the journal.
+fn backlog(
+    world: &World,
+    all: &[Clean],
+    label: &Label,
+    newest: &Snapshot,
+    published: &[Published],
+) -> Result<(), String> {
+    let known = published.partition_point(|version| version.version <= newest.lineage.version);
+    let backlog = Backlog::of(&published[..known], all, &world.broker, label);
+    let (waiting, settled) = (ids(newest, "waiting", 24), ids(newest, "settled", 24));
+    backlog.check(all, newest, &waiting, &settled)?;
+    let crowded_out = backlog.crowded_out();
+    if 0 < crowded_out {
+        let story = &world.story;
+        story.tell(format_args!("{crowded_out} events were crowded out"));
+    }
+    Ok(())
 }
 
 /// Every clean event was learned if it has a label, and waits for one if it has not.
-async fn sets(world: &World, all: &[Clean], label: &Label) -> Result<(), String> {
+fn sets(world: &World, all: &[Clean], label: &Label, newest: &Snapshot) -> Result<(), String> {
     let labelled = labelled(&world.broker, label);
     let (mut expected_learned, mut expected_waiting) = (BTreeMap::new(), BTreeMap::new());
     for (at, clean) in (0..PARTITIONS).zip(all) {
@@ -50,12 +79,8 @@ async fn sets(world: &World, all: &[Clean], label: &Label) -> Result<(), String>
             expected.insert(EventId::of(id.as_bytes()).0, (at, *offset));
         }
     }
-    let (_, bytes) = newest_checkpoint(world)
-        .await
-        .ok_or("there is a checkpoint")?;
-    let snapshot = Snapshot::from_bytes(&bytes).map_err(|error| error.to_string())?;
-    let learned = ids(&snapshot, "settled", 24);
-    let waiting = ids(&snapshot, "waiting", 24);
+    let learned = ids(newest, "settled", 24);
+    let waiting = ids(newest, "waiting", 24);
     let missing = |expected: &BTreeMap<u128, (i32, i64)>, found: &BTreeSet<u128>| {
         let missing = expected.iter().find(|(id, _)| !found.contains(id));
         missing.map(|(_, place)| *place)
@@ -70,7 +95,7 @@ async fn sets(world: &World, all: &[Clean], label: &Label) -> Result<(), String>
             "the learned set is the clean set: raw {at}@{offset} does not wait for its label"
         ));
     }
-    let (examples, events) = (snapshot.learner.examples(), learned.len() as u64);
+    let (examples, events) = (newest.learner.examples(), learned.len() as u64);
     let counts = [learned.len(), waiting.len()];
     if counts != [expected_learned.len(), expected_waiting.len()] || examples != events {
         return Err(format!(
@@ -107,19 +132,12 @@ fn labelled(broker: &Simulated, label: &Label) -> BTreeSet<String> {
     labelled
 }
 
-/// Makes every version again, undisturbed, from the log and the journals, and each checkpoint of one.
-async fn again(world: &World, label: &Label) -> Result<BTreeMap<u64, Digest>, String> {
-    let mut stored = stored(world).await?;
-    let topics = Topics::of(STREAM);
-    let mut decoder = Decoder::new(&world.contract, label.clone()).map_err(text)?;
-    let mut fitter = Fitter::new(&world.contract, label, decoder.layout()).map_err(text)?;
-    let root = Lineage::root(&world.contract);
-    let mut versions = BTreeMap::from([(root.version.0, root.digest)]);
-    let mut chain = Chain::after(root);
-    let calm = calm(world, &topics)?;
+/// Returns the versions that count, in order.
+fn published(world: &World) -> Vec<Published> {
     let log = world
         .broker
-        .records(&partition(&topics.model, 0), Offset(0), usize::MAX);
+        .records(&partition("s.model", 0), Offset(0), usize::MAX);
+    let mut chain = Chain::after(Lineage::root(&world.contract));
     let mut published = Vec::new();
     for record in log.iter().flat_map(Batch::records) {
         if let Ok(ModelMessage::Chunk(chunk)) =
@@ -128,7 +146,23 @@ async fn again(world: &World, label: &Label) -> Result<BTreeMap<u64, Digest>, St
             published.extend(chain.take(chunk));
         }
     }
-    for version in &published {
+    published
+}
+
+/// Makes every version again, undisturbed, from the log and the journals, and each checkpoint of one.
+async fn again(
+    world: &World,
+    label: &Label,
+    published: &[Published],
+) -> Result<BTreeMap<u64, Digest>, String> {
+    let mut stored = stored(world).await?;
+    let topics = Topics::of(STREAM);
+    let mut decoder = Decoder::new(&world.contract, label.clone()).map_err(text)?;
+    let mut fitter = Fitter::new(&world.contract, label, decoder.layout()).map_err(text)?;
+    let root = Lineage::root(&world.contract);
+    let mut versions = BTreeMap::from([(root.version.0, root.digest)]);
+    let calm = calm(world, &topics)?;
+    for version in published {
         // A replay reads ahead, so each version has one of its own: so it ends where its checkpoint begins.
         let mut replay = Replay::new(&calm, &topics, &mut decoder);
         replay

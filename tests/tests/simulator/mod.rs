@@ -2,6 +2,7 @@
 //! them fails, and afterwards every promise must hold. Time is simulated, and one thread does it all.
 
 mod accounts;
+mod backlog;
 mod lake;
 mod lake_rows;
 mod learned;

@@ -58,7 +58,6 @@ type = "bool"
 event = "id"
 time = "known"
 wait_max = "48h"
-pending_max = 8192
 [learner]
 update = "ftrl"
 bits = 6
@@ -66,9 +65,18 @@ bits = 6
 record_age_max = "1s"
 "#;
 
+/// A room in which every event may wait.
+const ROOM: usize = 8192;
+
 /// Events happen in these two days.
 const FIRST_MS: u64 = 1_700_000_000_000;
 const SPAN_MS: u64 = 30 * 3600 * 1000;
+
+/// Worlds in which fewer events may wait than there are, of a thousand.
+const CROWDED: u64 = 150;
+
+/// As many events as may wait in them at most: labels are about thirty events late.
+const ROOM_SMALL_MAX: u64 = 64;
 
 /// How the world of a seed goes.
 #[derive(Clone, Debug)]
@@ -85,19 +93,32 @@ pub struct Plan {
     pub zombies: u64,
     /// Milliseconds from one rebalance to the next, at most.
     pub rebalance_ms: u64,
+    /// How many events may wait for their label, where that is fewer than there are.
+    pub room: Option<usize>,
     /// What is written to the raw topic and to the labels, in order.
     pub records: Vec<(TopicPartition, Vec<u8>)>,
 }
 
-/// Returns the contract of every world.
-pub fn contract() -> Contract {
-    Contract::parse("simulated", CONTRACT).expect("the contract of the simulation is right")
+/// Returns the contract of a world.
+pub fn contract(plan: &Plan) -> Contract {
+    let contract = Contract::parse("simulated", CONTRACT);
+    let mut contract = contract.expect("the contract of the simulation is right");
+    if let Some(label) = &mut contract.label {
+        label.pending_max = plan.room.unwrap_or(ROOM);
+    }
+    contract
 }
 
 impl Plan {
     /// Makes the plan of a seed.
     pub fn of(dice: &Dice) -> Plan {
-        let events = dice.within(40..=200);
+        let room = dice
+            .happens(CROWDED)
+            .then(|| dice.within(1..=ROOM_SMALL_MAX) as usize);
+        let events = match room {
+            None => dice.within(40..=200),
+            Some(_) => dice.within(100..=400),
+        };
         let rough = |most: u64| {
             if dice.happens(700) {
                 dice.within(0..=most)
@@ -120,7 +141,16 @@ impl Plan {
             deaths: rough(1000),
             zombies: rough(600),
             rebalance_ms: dice.within(300..=3_000),
+            room,
             records: records(dice, events),
+        }
+    }
+
+    /// Makes a plan in which events are crowded out, and nothing else goes wrong.
+    pub fn crowded(dice: &Dice) -> Plan {
+        Plan {
+            room: Some(dice.within(4..=ROOM_SMALL_MAX) as usize),
+            ..Plan::calm(dice, 200)
         }
     }
 
@@ -136,6 +166,7 @@ impl Plan {
             deaths: 0,
             zombies: 0,
             rebalance_ms: u64::MAX,
+            room: None,
             records: records(dice, events),
         }
     }

@@ -13,6 +13,7 @@ use telemetry::{Instruments, Traces};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 use worker::{Fault, Health, Inputs, Next, Simulated, Stage, Store, Surroundings};
 
 use super::lake::{self, Still};
@@ -148,7 +149,10 @@ async fn work(world: Arc<World>, kind: Kind, client: Simulated) -> Result<(), Bo
             Still::new(work, gate).await
         }
         Kind::Trainer => {
-            let label = contract.label.clone().expect("the contract has a label");
+            let mut label = contract.label.clone().expect("the contract has a label");
+            if world.trouble.sabotage == Sabotage::Cramp {
+                label.pending_max /= 2;
+            }
             let store = store(&world);
             let built = trainer::Trainer::build(
                 contract,
@@ -230,6 +234,7 @@ fn store(world: &World) -> Store {
     Store {
         objects: Arc::new(world.checkpoints.clone()),
         prefix: Default::default(),
+        url: Url::parse("memory:///").expect("a URL"),
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Sabotage {
     ChangeCheckpoint,
     /// A stage commits an offset, and then one before it.
     GoBack,
+    /// The trainer lets fewer events wait than the contract says.
+    Cramp,
     /// Ingest takes whatever comes, and hands nothing on.
     Hoard,
 }

@@ -62,7 +62,7 @@ impl World {
             lake: SimulatedStore::new("lake", trouble.clone()),
             checkpoints: SimulatedStore::new("checkpoint", trouble.clone()),
             keys: Arc::new(MemoryKeyStore::new()),
-            contract: Arc::new(plan::contract()),
+            contract: Arc::new(plan::contract(&plan)),
             shutdown: Shutdown::new(),
             zombies: AtomicU64::new(0),
             calm: AtomicBool::new(false),

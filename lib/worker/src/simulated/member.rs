@@ -1,5 +1,5 @@
 //! A member of a group: hands over what comes, partitions in any order, gives partitions up when the group says so, and
-//! lets the stage take on others one by one. It stands for a client's poll thread.
+//! lets the stage take on its first ones at once, others one by one. It stands for a client's poll thread.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -148,15 +148,20 @@ impl Member {
         let new = |gets: &&TopicPartition| !self.owned.contains(gets);
         let new: Vec<TopicPartition> = assigned.iter().filter(new).cloned().collect();
         self.owned = assigned;
-        match &self.everything {
-            Some(everything) if !new.is_empty() => self.waiting.push_back(everything.clone()),
-            Some(_) => {}
-            None => self
-                .waiting
-                .extend(new.into_iter().map(|partition| vec![partition])),
-        }
         if !gone.is_empty() {
             self.give_up(&gone).await?;
+        }
+        match &self.everything {
+            _ if new.is_empty() => {}
+            Some(everything) => self.waiting.push_back(everything.clone()),
+            // As with Kafka: who has none yet holds nobody up.
+            None if self.positions.is_empty() => self.take_on(new).await?,
+            None => {
+                let alone = new.into_iter().map(|partition| vec![partition]);
+                self.waiting.extend(alone);
+            }
+        }
+        if !gone.is_empty() {
             // Others wait for them.
             self.group(super::Group::begin_rebalance);
         }
