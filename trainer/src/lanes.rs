@@ -174,19 +174,7 @@ impl Lanes {
         if flowing().any(|(_, lane)| lane.is_awaited(now)) {
             return None;
         }
-        self.earliest(flowing())
-    }
-
-    /// Returns the partition whose head comes first, whatever is still to come.
-    pub(crate) fn first_of_all(&self) -> Option<TopicPartition> {
-        self.earliest(self.lanes.iter())
-    }
-
-    fn earliest<'a>(
-        &self,
-        lanes: impl Iterator<Item = (&'a TopicPartition, &'a Lane)>,
-    ) -> Option<TopicPartition> {
-        let heads = lanes.filter_map(|(of, lane)| Some((lane.clock?, of)));
+        let heads = flowing().filter_map(|(of, lane)| Some((lane.clock?, of)));
         Some(heads.min()?.1.clone())
     }
 

@@ -159,16 +159,14 @@ impl<B: Broker> Trainer<B> {
         live.fitter.is_crowded(label_time).then_some(Input::Clean)
     }
 
-    /// Takes what has come, as far as its turn has come; at the end, all of it.
-    async fn advance(&mut self, now: Instant, at_end: bool) -> Result<(), TrainerError> {
+    /// Takes what has come, as far as its turn has come.
+    async fn advance(&mut self, now: Instant) -> Result<(), TrainerError> {
         while let Some(live) = &mut self.live {
             self.lanes.decode(&mut self.decoder, &mut live.fitter)?;
             let held = self.balance(now);
-            let first = match at_end {
-                true => self.lanes.first_of_all(),
-                false => self.lanes.first(now, held),
+            let Some(from) = self.lanes.first(now, held) else {
+                break;
             };
-            let Some(from) = first else { break };
             self.take_head(&from).await?;
             self.lanes.pass(&from);
         }
@@ -313,7 +311,7 @@ impl<B: Broker> Stage for Trainer<B> {
     }
 
     async fn tick(&mut self, now: Instant) -> Result<(), TrainerError> {
-        self.advance(now, false).await?;
+        self.advance(now).await?;
         let Some(live) = &mut self.live else {
             return Ok(());
         };
@@ -346,7 +344,8 @@ impl<B: Broker> Stage for Trainer<B> {
     }
 
     async fn drain(&mut self, _: &[TopicPartition]) -> Result<(), TrainerError> {
-        self.advance(worker::now(), true).await?;
+        // What still waits for its turn is read again by whoever comes next: taken now, it would crowd out others.
+        self.advance(worker::now()).await?;
         self.checkpoint().await?;
         match &self.live {
             // Whoever comes next, perhaps this process, takes what is still on its way for another trainer's.

@@ -83,7 +83,7 @@ impl Folder {
     }
 
     /// Makes the name of a file outlive a power failure, and those of the folders that it is in: whoever made one
-    /// may not have come so far. Where nothing is new there is nothing to write.
+    /// may not have come so far. Where nothing is new it costs the flush of an empty queue.
     fn sync_name(&self, file: &FilePath) -> io::Result<()> {
         let above = file.ancestors().skip(1);
         let mut ours = above.take_while(|folder| folder.starts_with(&self.root));

@@ -387,6 +387,11 @@ impl Run {
         Ok(())
     }
 
+    /// Returns where a partition is to be read on.
+    pub fn starts(&self, of: &TopicPartition) -> Offset {
+        Offset(self.starts.get(of).copied().unwrap_or_default())
+    }
+
     pub async fn drain(&mut self) -> Result<(), TrainerError> {
         self.trainer.drain(&inputs()).await?;
         self.archive();
