@@ -58,7 +58,7 @@ async fn rush(first: &str) -> u64 {
     for (of, offset) in durable {
         assert_eq!(offset, Offset(broker.len(&of) as i64), "{of}");
     }
-    broker.updates().last().unwrap().prequential.labels
+    broker.updates().last().unwrap().prequential.labels()
 }
 
 #[tokio::test]
