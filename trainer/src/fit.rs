@@ -289,7 +289,11 @@ impl Fitter {
                 if let Some(waiting) = waiting {
                     // What is foreseen comes of all pairs before the event, however parts are cut.
                     self.learn()?;
-                    let opinions = self.learner()?.foresee(row);
+                    let learner = self.learner.as_mut().ok_or(FitError::Broken)?;
+                    if at + 1 < rows.len() {
+                        learner.expect(rows.row(at + 1));
+                    }
+                    let opinions = learner.foresee(row);
                     self.join.foresee(waiting, opinions);
                 }
             }
