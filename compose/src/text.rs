@@ -1,5 +1,7 @@
 //! Figures as people read them.
 
+use schemas::model::Prequential;
+
 /// Writes a count with commas: `336,776`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -44,9 +46,60 @@ pub fn plural(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
+/// Writes how well a model version predicted before it learned each label.
+pub fn quality(figures: &Prequential) -> String {
+    let labels = plural(figures.labels(), "label", "labels");
+    match *figures {
+        Prequential::YesOrNo { labels: 0, .. }
+        | Prequential::Numbers { labels: 0, .. }
+        | Prequential::Classes { labels: 0, .. } => "no figures of quality".to_owned(),
+        Prequential::YesOrNo {
+            log_loss,
+            base_log_loss,
+            auc,
+            ..
+        } => format!(
+            "log loss {log_loss:.4} (the base rate {base_log_loss:.4}), AUC {auc:.4}, over {labels}"
+        ),
+        Prequential::Numbers {
+            rmse,
+            base_rmse,
+            mae,
+            quantile_loss,
+            ..
+        } => format!(
+            "RMSE {rmse:.4} (the mean {base_rmse:.4}), MAE {mae:.4}, quantile loss {quantile_loss:.4}, over {labels}"
+        ),
+        Prequential::Classes {
+            log_loss,
+            base_log_loss,
+            accuracy,
+            ..
+        } => format!(
+            "log loss {log_loss:.4} (how often each came {base_log_loss:.4}), accuracy {accuracy:.4}, over {labels}"
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quality_is_told_in_what_fits_the_label() {
+        let numbers = Prequential::Numbers {
+            labels: 1200,
+            rmse: 0.94281,
+            base_rmse: 1.125,
+            mae: 0.75,
+            quantile_loss: 0.375,
+        };
+        assert_eq!(
+            quality(&numbers),
+            "RMSE 0.9428 (the mean 1.1250), MAE 0.7500, quantile loss 0.3750, over 1,200 labels"
+        );
+        assert_eq!(quality(&Prequential::default()), "no figures of quality");
+    }
 
     #[test]
     fn figures_read_well() {

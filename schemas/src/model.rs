@@ -4,13 +4,18 @@
 //! An update carries the new values of what changed, not differences, so applying it twice does no harm. Its
 //! digest covers its parent's digest: the digest of a version is that of the whole chain.
 
+mod prequential;
+
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
+use self::prequential::BODY_2;
+pub use self::prequential::Prequential;
 use crate::ids::{Digest, ModelVersion, Offset, Partition};
 
-/// First bytes of an update chunk; the last is the version of the wire form.
+/// First bytes of an update chunk; the last is the version of the wire form: 2 for [`Prequential`] that 1 cannot say.
 const MAGIC: [u8; 5] = *b"TWMU\x01";
+const MAGIC_2: [u8; 5] = *b"TWMU\x02";
 
 /// Most bytes of an update in one message.
 pub const CHUNK_BYTES_MAX: usize = 512 << 10;
@@ -42,19 +47,6 @@ pub struct Segment {
     pub first: Offset,
     /// Last offset.
     pub last: Offset,
-}
-
-/// Prequential (test, then learn) figures of all labels so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Prequential {
-    /// Labels learned.
-    pub labels: u64,
-    /// Mean log loss, in nats, before learning each.
-    pub log_loss: f64,
-    /// Mean log loss of always predicting the base rate so far, in nats.
-    pub base_log_loss: f64,
-    /// Area under the ROC curve.
-    pub auc: f64,
 }
 
 /// From one model version to the next.
@@ -128,8 +120,10 @@ pub struct Chunk {
 /// A message on `<s>.model` that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
-    /// Neither a chunk nor an announcement of this version.
-    #[error("neither an update nor a snapshot announcement of wire version 1")]
+    /// Neither a chunk nor an announcement of a version that is known.
+    #[error(
+        "neither an update of wire version 1 or 2 nor a snapshot announcement of wire version 1"
+    )]
     Foreign,
     /// The bytes do not have the digest that they claim.
     #[error("update to version {0} does not have the digest that it claims")]
@@ -151,19 +145,15 @@ impl Update {
     /// Returns the canonical bytes, which the digest covers.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(
-            160 + self.segments.len() * 21 + self.dense.len() * 8 + self.weights.len() * 8,
+            192 + self.segments.len() * 21 + self.dense.len() * 8 + self.weights.len() * 8,
         );
+        if !self.prequential.is_first_wire() {
+            out.extend_from_slice(&BODY_2);
+        }
         out.extend_from_slice(&self.version.0.to_le_bytes());
         out.extend_from_slice(&self.parent.0);
         out.extend_from_slice(&self.contract.0);
-        out.extend_from_slice(&self.prequential.labels.to_le_bytes());
-        for figure in [
-            self.prequential.log_loss,
-            self.prequential.base_log_loss,
-            self.prequential.auc,
-        ] {
-            out.extend_from_slice(&figure.to_le_bytes());
-        }
+        self.prequential.write(&mut out);
         for count in [self.segments.len(), self.dense.len(), self.weights.len()] {
             out.extend_from_slice(&(count as u64).to_le_bytes());
         }
@@ -188,16 +178,13 @@ impl Update {
 
     /// Reads canonical bytes; `None` if they are not an update.
     pub fn from_bytes(bytes: &[u8]) -> Option<Update> {
-        let mut reader = Reader(bytes);
+        let second = bytes.strip_prefix(&BODY_2);
+        let mut reader = Reader(second.unwrap_or(bytes));
         let version = ModelVersion(reader.u64()?);
         let (parent, contract) = (Digest(reader.take()?), Digest(reader.take()?));
-        let labels = reader.u64()?;
-        let (log_loss, base_log_loss, auc) = (reader.f64()?, reader.f64()?, reader.f64()?);
-        let prequential = Prequential {
-            labels,
-            log_loss,
-            base_log_loss,
-            auc,
+        let prequential = match second {
+            Some(_) => Prequential::read(&mut reader)?,
+            None => Prequential::read_first_wire(&mut reader)?,
         };
         let (segments, dense, weights) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let claimed = [(segments, 21), (dense, 8), (weights, 8)]
@@ -237,10 +224,14 @@ impl Update {
     pub fn to_messages(&self) -> Vec<Vec<u8>> {
         let bytes = self.to_bytes();
         let digest = digest_of(&bytes);
+        let magic = match self.prequential.is_first_wire() {
+            true => MAGIC,
+            false => MAGIC_2,
+        };
         let pieces: Vec<&[u8]> = bytes.chunks(CHUNK_BYTES_MAX).collect();
         let message = |(at, piece): (usize, &&[u8])| {
             let mut out = Vec::with_capacity(CHUNK_HEADER + piece.len());
-            out.extend_from_slice(&MAGIC);
+            out.extend_from_slice(&magic);
             out.extend_from_slice(&self.version.0.to_le_bytes());
             out.extend_from_slice(&digest.0);
             out.extend_from_slice(&(at as u32).to_le_bytes());
@@ -263,7 +254,7 @@ impl ModelMessage {
     /// Reads one message payload.
     ///
     /// # Errors
-    /// [`ModelError::Foreign`] for anything that is not of this wire version.
+    /// [`ModelError::Foreign`] for anything that is not of a wire version that is known.
     pub fn parse(payload: &[u8]) -> Result<ModelMessage, ModelError> {
         if payload.starts_with(b"{") {
             let announcement: SnapshotAnnouncement =
@@ -281,7 +272,8 @@ impl ModelMessage {
 
 impl Chunk {
     fn parse(payload: &[u8]) -> Option<Chunk> {
-        let mut reader = Reader(payload.strip_prefix(&MAGIC)?);
+        let first = payload.strip_prefix(&MAGIC);
+        let mut reader = Reader(first.or_else(|| payload.strip_prefix(&MAGIC_2))?);
         let version = ModelVersion(reader.u64()?);
         let digest = Digest(reader.take()?);
         let (chunk, chunks) = (
@@ -399,6 +391,26 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
+    const YES_OR_NO: Prequential = Prequential::YesOrNo {
+        labels: 4,
+        log_loss: 0.5,
+        base_log_loss: 0.6,
+        auc: 0.7,
+    };
+    const NUMBERS: Prequential = Prequential::Numbers {
+        labels: 4,
+        rmse: 0.5,
+        base_rmse: 0.6,
+        mae: 0.4,
+        quantile_loss: 0.2,
+    };
+    const CLASSES: Prequential = Prequential::Classes {
+        labels: 4,
+        log_loss: 0.5,
+        base_log_loss: 0.6,
+        accuracy: 0.75,
+    };
+
     fn update(weights: u32) -> Update {
         Update {
             version: ModelVersion(3),
@@ -410,12 +422,7 @@ mod tests {
                 first: Offset(5),
                 last: Offset(9),
             }],
-            prequential: Prequential {
-                labels: 4,
-                log_loss: 0.5,
-                base_log_loss: 0.6,
-                auc: 0.7,
-            },
+            prequential: YES_OR_NO,
             dense: vec![-0.25, 1e300],
             weights: (0..weights).map(|at| (at * 2, at as f32 * -0.5)).collect(),
         }
@@ -481,9 +488,38 @@ mod tests {
         }
     }
 
+    fn with(prequential: Prequential) -> Update {
+        Update {
+            prequential,
+            ..update(3)
+        }
+    }
+
     #[test]
     fn every_published_update_still_reads() {
-        let bytes = include_bytes!("../fixtures/update-1.bin");
-        assert_eq!(assemble(&[bytes.to_vec()]).unwrap().unwrap().0, update(3));
+        for (bytes, expected) in [
+            (&include_bytes!("../fixtures/update-1.bin")[..], YES_OR_NO),
+            (include_bytes!("../fixtures/update-2-numbers.bin"), NUMBERS),
+            (include_bytes!("../fixtures/update-2-classes.bin"), CLASSES),
+        ] {
+            let expected = with(expected);
+            assert!(expected.to_messages() == [bytes], "the wire form changed");
+            let found = assemble(&[bytes.to_vec()]).unwrap();
+            assert_eq!(found, Some((expected.clone(), expected.digest())));
+        }
+    }
+
+    #[test]
+    fn an_update_cut_short_anywhere_is_none() {
+        for prequential in [YES_OR_NO, NUMBERS, CLASSES] {
+            let bytes = with(prequential).to_bytes();
+            assert!(Update::from_bytes(&bytes).is_some());
+            for end in 0..bytes.len() {
+                assert_eq!(Update::from_bytes(&bytes[..end]), None, "{end}");
+            }
+        }
+        let mut unknown = with(NUMBERS).to_bytes();
+        unknown[BODY_2.len() + 8 + 64] = 3;
+        assert_eq!(Update::from_bytes(&unknown), None);
     }
 }

@@ -237,7 +237,7 @@ pub fn learned(brokers: &str, contract: &Contract) -> Result<u64> {
         if let Ok(Some((update, digest))) = assembler.take(chunk)
             && update.parent == parent
         {
-            (parent, learned) = (digest, update.prequential.labels);
+            (parent, learned) = (digest, update.prequential.labels());
         }
     }
     Ok(learned)

@@ -12,7 +12,7 @@ use learn::model::Lineage;
 use linfa::ParamGuard;
 use linfa::traits::FitWith;
 use schemas::contract::{Label, Revised, Unlabelled};
-use schemas::model::{Input, Segment, Update};
+use schemas::model::{Input, Prequential, Segment, Update};
 use schemas::{Contract, Offset, Partition, TopicId};
 
 use crate::config::EARLY_LABELS_MIN;
@@ -185,10 +185,34 @@ impl Fitter {
     /// # Errors
     /// [`FitError::Broken`].
     pub fn advance(&mut self) -> Result<Update, FitError> {
+        self.advance_with(self.prequential())
+    }
+
+    /// Makes the next version once more as it was published: with the figures that its wire version can say.
+    ///
+    /// # Errors
+    /// [`FitError::Broken`].
+    pub(crate) fn advance_as(&mut self, published: &Prequential) -> Result<Update, FitError> {
+        let told = self.prequential();
+        let can_be_told = told.is_first_wire() || !published.is_first_wire();
+        self.advance_with(if can_be_told {
+            told
+        } else {
+            Prequential::default()
+        })
+    }
+
+    fn advance_with(&mut self, prequential: Prequential) -> Result<Update, FitError> {
         let learner = self.learner.as_mut().ok_or(FitError::Broken)?;
         self.learned = 0;
-        let (segments, prequential) = (self.journal.take(), self.metrics.prequential());
+        let segments = self.journal.take();
         Ok(self.lineage.advance(learner, segments, prequential))
+    }
+
+    /// Returns the figures that go with the next version.
+    fn prequential(&self) -> Prequential {
+        let board = self.board.prequential();
+        board.unwrap_or_else(|| self.metrics.prequential())
     }
 
     /// Returns the learner.
@@ -265,7 +289,11 @@ impl Fitter {
                 if let Some(waiting) = waiting {
                     // What is foreseen comes of all pairs before the event, however parts are cut.
                     self.learn()?;
-                    let opinions = self.learner()?.foresee(row);
+                    let learner = self.learner.as_mut().ok_or(FitError::Broken)?;
+                    if at + 1 < rows.len() {
+                        learner.expect(rows.row(at + 1));
+                    }
+                    let opinions = learner.foresee(row);
                     self.join.foresee(waiting, opinions);
                 }
             }

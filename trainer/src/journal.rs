@@ -4,7 +4,7 @@
 //! update, so whoever has the model topic and the log can make every version again, bit for bit.
 
 use learn::model::Lineage;
-use schemas::model::{Assembler, Chunk, Segment, Update};
+use schemas::model::{Assembler, Chunk, Prequential, Segment, Update};
 use schemas::{Digest, ModelVersion};
 use tracing::warn;
 
@@ -50,6 +50,8 @@ pub struct Published {
     pub digest: Digest,
     /// What was taken for it, in order.
     pub segments: Vec<Segment>,
+    /// How well the model predicted so far.
+    pub prequential: Prequential,
 }
 
 /// Follows the versions of the model topic, from one on.
@@ -104,6 +106,7 @@ impl Chain {
             version,
             digest,
             segments: update.segments,
+            prequential: update.prequential,
         })
     }
 }
@@ -111,7 +114,7 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schemas::model::{Input, ModelMessage, Prequential};
+    use schemas::model::{Input, ModelMessage};
     use schemas::{Offset, Partition};
 
     fn segment(partition: i32, first: i64, last: i64) -> Segment {

@@ -68,7 +68,8 @@ impl<'a, B: Broker> Replay<'a, B> {
         for segment in &published.segments {
             self.segment(fitter, segment, published.version).await?;
         }
-        let found = fitter.advance().map_err(TrainerError::Version)?.digest();
+        let made = fitter.advance_as(&published.prequential);
+        let found = made.map_err(TrainerError::Version)?.digest();
         // What was counted was counted when the version was made first.
         fitter.take_tally();
         if found == published.digest {

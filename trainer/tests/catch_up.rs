@@ -32,7 +32,7 @@ async fn rush(first: &str, batches_each: usize) -> u64 {
         run.drain().await.unwrap();
         let durable = run.trainer.durable().unwrap();
         if durable.len() == inputs().len() && durable.iter().all(|(of, at)| *at == ends(of)) {
-            return broker.updates().last().unwrap().prequential.labels;
+            return broker.updates().last().unwrap().prequential.labels();
         }
     }
     panic!("{STOPS_MAX} trainers did not come to the end");

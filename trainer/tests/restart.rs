@@ -34,7 +34,7 @@ fn check_whole(updates: &[Update]) {
         assert_eq!((update.version.0, update.parent), (at as u64 + 1, parent));
         parent = update.digest();
     }
-    let labels = updates.last().map(|update| update.prequential.labels);
+    let labels = updates.last().map(|update| update.prequential.labels());
     assert_eq!(labels, Some(learned(EVENTS)));
 }
 

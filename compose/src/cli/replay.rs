@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 /// Says what came of it, for people.
 fn summary(replayed: &Replayed, elapsed: Duration) -> String {
     use std::fmt::Write;
-    let mut text = format!(
+    let mut out = format!(
         "{} made anew in {:.1} s, from version {} on, equal bit for bit through version {} ({})\n",
         text::plural(replayed.equals(), "version", "versions"),
         elapsed.as_secs_f64(),
@@ -90,8 +90,11 @@ fn summary(replayed: &Replayed, elapsed: Duration) -> String {
         replayed.through,
         replayed.digest,
     );
-    if let Some(first) = &replayed.first {
-        let _ = writeln!(text, "version {} differs: {}", first.version, first.why);
+    if let Some(quality) = &replayed.quality {
+        let _ = writeln!(out, "{}", text::quality(quality));
     }
-    text
+    if let Some(first) = &replayed.first {
+        let _ = writeln!(out, "version {} differs: {}", first.version, first.why);
+    }
+    out
 }

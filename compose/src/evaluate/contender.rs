@@ -98,6 +98,8 @@ impl Contender {
         for (at, (row, outcome)) in chunk.rows.iter().zip(&chunk.outcomes).enumerate() {
             let Outcome { time, label } = *outcome;
             while let Some(slot) = self.waiting.due(time) {
+                let next = self.waiting.next(time);
+                learner.expect(next.map_or(row, |slot| self.waiting.rows.row(slot)));
                 let label = Label {
                     foreseen: self.waiting.foreseen[slot],
                     ..weighed(&self.contract, self.waiting.values[slot])
@@ -105,13 +107,14 @@ impl Contender {
                 learner.learn(self.waiting.rows.row(slot), label)?;
             }
             if let Some((value, known)) = label {
+                let foreseen = learner.foresee(row);
                 let told = match self.judge.kind {
                     LabelType::Class => told_class(&learner.predict_classes(row), value),
-                    _ => Told::Value(learner.predict_row(row)),
+                    _ => Told::Value(learner.predict_foreseen(row, foreseen)),
                 };
                 let mark = mark(&chunk.slices, at, &mut self.judge.board);
                 self.judge.observe(told, value, known, mark);
-                self.waiting.add(row, value, known, learner.foresee(row));
+                self.waiting.add(row, value, known, foreseen);
             }
         }
         Ok(())
@@ -214,6 +217,12 @@ impl Waiting {
         };
         self.due.push(Reverse((known, self.added, slot)));
         self.added += 1;
+    }
+
+    /// Returns the slot of the next label that is known by a time.
+    fn next(&self, time: i64) -> Option<usize> {
+        let Reverse((known, _, slot)) = *self.due.peek()?;
+        (known <= time).then_some(slot)
     }
 
     /// Takes the next label that is known by a time; its slot is good until another row is added.

@@ -12,7 +12,7 @@ mod start;
 
 use anyhow::Result;
 use schemas::contract::Label;
-use schemas::model::ModelMessage;
+use schemas::model::{ModelMessage, Prequential};
 use schemas::topics::Topics;
 use schemas::{Contract, Digest, ModelVersion};
 use serde_json::{Value, json};
@@ -84,6 +84,8 @@ pub struct Replayed {
     pub through: ModelVersion,
     /// Digest of that version.
     pub digest: Digest,
+    /// How well it predicted; `None` if no version was made.
+    pub quality: Option<Prequential>,
     /// What differs; nothing was made after that.
     pub first: Option<Difference>,
 }
@@ -107,6 +109,7 @@ impl Replayed {
             "from": self.from,
             "through": self.through,
             "digest": self.digest,
+            "quality": self.quality,
             "compared": self.equals() + u64::from(first.is_some()),
             "equal": self.equals(),
             "first": first,
@@ -141,6 +144,7 @@ pub async fn replay<B: Broker>(
         from: begin.version,
         through: begin.version,
         digest: begin.digest,
+        quality: None,
         first: None,
     };
     let mut chain = Chain::after(begin);
@@ -165,6 +169,7 @@ pub async fn replay<B: Broker>(
                 return Ok(replayed);
             }
             (replayed.through, replayed.digest) = (version, published.digest);
+            replayed.quality = Some(published.prequential);
             if options.version == Some(version) {
                 return Ok(replayed);
             }
@@ -219,6 +224,7 @@ mod tests {
             from: ModelVersion(5),
             through: ModelVersion(through),
             digest: Digest([1; 32]),
+            quality: None,
             first: None,
         };
         let found = unreached(&replayed, asked.map(ModelVersion), ModelVersion(newest));
@@ -248,6 +254,7 @@ mod tests {
             from: ModelVersion(0),
             through: ModelVersion(6),
             digest: Digest([3; 32]),
+            quality: None,
             first: Some(Difference {
                 version: ModelVersion(7),
                 why: why(error).unwrap(),

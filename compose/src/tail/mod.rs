@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use schemas::clean::{self, CleanHeader};
 use schemas::dead;
-use schemas::model::{Assembler, ModelMessage};
-use schemas::{Columns, Contract};
+use schemas::model::{Assembler, ModelMessage, Update};
+use schemas::{Columns, Contract, Digest};
 use serde_json::{Value, json};
 
 pub use columns::ColumnsReader;
@@ -108,23 +108,7 @@ impl Reader {
                 let whole = self.updates.entry(partition).or_default().take(chunk);
                 Ok(match whole {
                     Ok(None) => Vec::new(),
-                    Ok(Some((update, digest))) => vec![
-                        json!({
-                            "kind": "update",
-                            "version": update.version.0,
-                            "digest": digest.to_string(),
-                            "parent": update.parent.to_string(),
-                            "contract": update.contract.to_string(),
-                            "segments": update.segments.len(),
-                            "weights": update.weights.len(),
-                            "dense": update.dense.len(),
-                            "labels": update.prequential.labels,
-                            "log_loss": update.prequential.log_loss,
-                            "base_log_loss": update.prequential.base_log_loss,
-                            "auc": update.prequential.auc,
-                        })
-                        .to_string(),
-                    ],
+                    Ok(Some((update, digest))) => vec![summed_up(&update, digest).to_string()],
                     Err(error) => {
                         vec![json!({ "kind": "update", "version": version.0, "unreadable": error.to_string() }).to_string()]
                     }
@@ -132,6 +116,26 @@ impl Reader {
             }
         }
     }
+}
+
+/// Shows an update: what it is made of, and how well the model predicted so far.
+fn summed_up(update: &Update, digest: Digest) -> Value {
+    let mut shown = json!({
+        "kind": "update",
+        "version": update.version.0,
+        "digest": digest.to_string(),
+        "parent": update.parent.to_string(),
+        "contract": update.contract.to_string(),
+        "segments": update.segments.len(),
+        "weights": update.weights.len(),
+        "dense": update.dense.len(),
+    });
+    if let (Some(shown), Value::Object(figures)) =
+        (shown.as_object_mut(), json!(update.prequential))
+    {
+        shown.extend(figures);
+    }
+    shown
 }
 
 /// Shows a dead letter: why, and where its record is; an event's bytes are sealed, a label's are not in it.
@@ -176,8 +180,8 @@ fn plain(payload: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use schemas::model::{Prequential, Update};
-    use schemas::{Digest, ModelVersion};
+    use schemas::ModelVersion;
+    use schemas::model::Prequential;
 
     use super::*;
 
@@ -231,22 +235,58 @@ mod tests {
         );
     }
 
-    #[test]
-    fn updates_are_summed_up_once_complete() {
-        let update = Update {
+    fn update(prequential: Prequential) -> Update {
+        Update {
             version: ModelVersion(3),
             parent: Digest([1; 32]),
             contract: Digest([2; 32]),
             segments: Vec::new(),
-            prequential: Prequential {
+            prequential,
+            dense: vec![1.0],
+            weights: (0..200_000).map(|at| (at, 0.5)).collect(),
+        }
+    }
+
+    #[test]
+    fn updates_are_summed_up_once_complete() {
+        let figures = [
+            Prequential::YesOrNo {
                 labels: 4,
                 log_loss: 0.5,
                 base_log_loss: 0.6,
                 auc: 0.7,
             },
-            dense: vec![1.0],
-            weights: (0..200_000).map(|at| (at, 0.5)).collect(),
-        };
+            Prequential::Numbers {
+                labels: 4,
+                rmse: 0.5,
+                base_rmse: 0.6,
+                mae: 0.4,
+                quantile_loss: 0.2,
+            },
+            Prequential::Classes {
+                labels: 4,
+                log_loss: 0.5,
+                base_log_loss: 0.6,
+                accuracy: 0.75,
+            },
+        ];
+        let names: [&[&str]; 3] = [
+            &["labels", "log_loss", "base_log_loss", "auc"],
+            &["labels", "rmse", "base_rmse", "mae", "quantile_loss"],
+            &["labels", "log_loss", "base_log_loss", "accuracy"],
+        ];
+        for (figures, names) in figures.into_iter().zip(names) {
+            let shown = check_summed_up(&update(figures));
+            let shown = names.iter().map(|name| &shown[name]);
+            assert!(
+                shown.eq(json!(figures).as_object().unwrap().values()),
+                "{figures:?}"
+            );
+        }
+    }
+
+    /// Returns what is shown of an update, which comes with the last of its messages.
+    fn check_summed_up(update: &Update) -> Value {
         let mut reader = reader();
         let messages = update.to_messages();
         assert!(1 < messages.len());
@@ -260,5 +300,6 @@ mod tests {
             (&shown["version"], &shown["weights"]),
             (&json!(3), &json!(200_000))
         );
+        shown
     }
 }

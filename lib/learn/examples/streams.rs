@@ -147,9 +147,13 @@ fn at_arrival(
     order.sort_by_key(known);
     let mut due = order.iter().peekable();
     let mut foreseen = vec![None; rows.len()];
-    for (at, outcome) in outcomes.iter().enumerate() {
+    let mut events = outcomes.iter().enumerate().peekable();
+    while let Some((at, outcome)) = events.next() {
         let Some(outcome) = outcome else { continue };
+        let row = rows.row(at);
         while let Some(at) = due.next_if(|at| known(at) <= outcome.time) {
+            let next = due.peek().filter(|at| known(at) <= outcome.time);
+            learner.expect(next.map_or(row, |at| rows.row(**at)));
             let value = outcomes[*at].as_ref().map_or(0.0, |outcome| outcome.value);
             let label = Label {
                 foreseen: foreseen[*at],
@@ -157,8 +161,12 @@ fn at_arrival(
             };
             learner.learn(rows.row(*at), label)?;
         }
-        score.observe(learner.predict_row(rows.row(at)), outcome.value);
-        foreseen[at] = learner.foresee(rows.row(at));
+        if let Some((after, Some(next))) = events.peek() {
+            let due = due.peek().filter(|at| known(at) <= next.time);
+            learner.expect(rows.row(due.map_or(*after, |at| **at)));
+        }
+        foreseen[at] = learner.foresee(row);
+        score.observe(learner.predict_foreseen(row, foreseen[at]), outcome.value);
     }
     Ok(learner)
 }

@@ -63,7 +63,12 @@ bits = 10
 "#;
 
 pub fn contract() -> Contract {
-    Contract::parse("s.toml", CONTRACT).unwrap()
+    contract_of("type = \"bool\"")
+}
+
+/// Returns the contract with another type of label.
+pub fn contract_of(label: &str) -> Contract {
+    Contract::parse("s.toml", &CONTRACT.replace("type = \"bool\"", label)).unwrap()
 }
 
 type Message = (Vec<u8>, Vec<(String, Vec<u8>)>);
@@ -277,6 +282,19 @@ pub fn push_clean(
 /// Fills the log: `events` raw offsets a partition, `each` to a clean message, and a label for each, some of them
 /// in the other partition, some twice, some unreadable.
 pub fn fill(broker: &MemoryBroker, contract: &Contract, events: i64, each: i64) {
+    fill_with(broker, contract, events, each, |late| {
+        if late { "true" } else { "false" }
+    });
+}
+
+/// The same with other words for late and not late.
+pub fn fill_with(
+    broker: &MemoryBroker,
+    contract: &Contract,
+    events: i64,
+    each: i64,
+    word: fn(bool) -> &'static str,
+) {
     for partition in 0..PARTITIONS {
         for first in (0..events).step_by(each as usize) {
             push_clean(
@@ -294,7 +312,7 @@ pub fn fill(broker: &MemoryBroker, contract: &Contract, events: i64, each: i64) 
             } else {
                 partition
             };
-            let late = (at % 7 + at % 3) % 2 == 0;
+            let late = word((at % 7 + at % 3) % 2 == 0);
             let label = format!(
                 r#"{{"id":"{of}:{at}","late":{late},"known":{}}}"#,
                 at * 1000 + 500
@@ -329,7 +347,15 @@ pub struct Run {
 impl Run {
     /// Starts a trainer on a broker and a folder of checkpoints.
     pub async fn start(broker: &MemoryBroker, folder: &Path) -> Result<Run, TrainerError> {
-        let contract = contract();
+        Run::start_with(contract(), broker, folder).await
+    }
+
+    /// The same with another contract.
+    pub async fn start_with(
+        contract: Contract,
+        broker: &MemoryBroker,
+        folder: &Path,
+    ) -> Result<Run, TrainerError> {
         let store = Store::open(&folder.display().to_string()).unwrap();
         let interval = Duration::from_secs(10);
         let label = contract.label.clone().unwrap();

@@ -47,6 +47,7 @@ pub(crate) fn run_all(params: CheckedParams) {
     for seed in 0..3 {
         batch_equals_single(&make, params, seed);
         prediction_mutates_nothing(&make, loss, seed);
+        what_is_expected_changes_no_bit(&make, loss, seed);
         a_snapshot_in_mid_stream_changes_no_bit(&make, loss, seed);
         order_of_features_is_irrelevant(&make, loss, seed);
         scale_of_numbers_is_irrelevant(&make, loss, seed);
@@ -133,6 +134,32 @@ fn prediction_mutates_nothing(make: &impl Fn(Layout) -> Learner, loss: Loss, see
     let before = learner.clone();
     assert_eq!(bits(&learner, &examples), bits(&learner, &examples));
     assert!(learner == before, "prediction changed the model");
+}
+
+/// Rows are said to come that do come, that come again much later, and that never do.
+fn what_is_expected_changes_no_bit(make: &impl Fn(Layout) -> Learner, loss: Loss, seed: u64) {
+    let examples = stream(loss, seed, 500);
+    let (mut plain, mut told) = (make(LAYOUT), make(LAYOUT));
+    for (at, example) in examples.iter().enumerate() {
+        let row = example.row();
+        let other = (at * 7 + seed as usize) % examples.len();
+        for next in [at, other, at + 1].into_iter().skip(at % 3) {
+            told.expect(examples[next % examples.len()].row());
+        }
+        let foreseen = told.foresee(row);
+        let predicted = told.predict_foreseen(row, foreseen);
+        assert_eq!(
+            predicted.to_bits(),
+            plain.predict_row(row).to_bits(),
+            "{at}"
+        );
+        plain.learn(row, example.label).unwrap();
+        told.learn(row, example.label).unwrap();
+    }
+    assert!(
+        told.model == plain.model,
+        "what was expected changed the model"
+    );
 }
 
 fn snapshot(learner: Learner) -> Snapshot {

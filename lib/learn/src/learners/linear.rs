@@ -62,6 +62,12 @@ pub(crate) trait View {
         score
     }
 
+    /// Tells the cache of all weights of a row.
+    fn fetch_row(&self, row: Row<'_>) {
+        row.ids.iter().for_each(|id| self.fetch(*id));
+        self.pairs().each(row, |_, _, id| self.fetch(id));
+    }
+
     /// Calls with each row of a micro-batch, in order, and fetches the weights of the rows to come.
     #[inline]
     fn each_row<'a>(&self, rows: &'a Rows, mut call: impl FnMut(Row<'a>)) {

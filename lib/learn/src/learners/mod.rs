@@ -23,6 +23,7 @@ mod weights;
 use schemas::contract::Update;
 
 pub use self::blend::Opinions;
+use self::blend::Scout;
 pub(crate) use self::blend::{Blend, BlendWeights, Coin, Entry, Part, Plan};
 pub(crate) use self::classes::{likeliest, salt};
 pub(crate) use self::crosses::Pairs;
@@ -94,12 +95,21 @@ pub(crate) struct TestedClass {
 pub struct NonFinite;
 
 /// A model that learns.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Learner {
     pub(crate) params: CheckedParams,
     pub(crate) model: Model,
+    /// No part of what is learned.
+    scout: Scout,
     tested: Vec<f64>,
     likeliest: Vec<bool>,
+}
+
+impl PartialEq for Learner {
+    fn eq(&self, other: &Learner) -> bool {
+        let tested = self.tested == other.tested && self.likeliest == other.likeliest;
+        tested && self.params == other.params && self.model == other.model
+    }
 }
 
 /// The model, by how its weights move.
@@ -146,6 +156,7 @@ impl Learner {
         Learner {
             params,
             model,
+            scout: Scout::default(),
             tested: Vec::new(),
             likeliest: Vec::new(),
         }
@@ -223,16 +234,41 @@ impl Learner {
         if finite { Ok(()) } else { Err(NonFinite) }
     }
 
+    /// Tells which row comes soon: its weights are fetched into the cache. What is learned and predicted stays the same.
+    ///
+    /// # Panics
+    /// If the row has another layout.
+    pub fn expect(&mut self, row: Row<'_>) {
+        if self.params.classes().is_some() {
+            return;
+        }
+        each!(&self.model, linear => linear.fetch_row(row), blend => self.scout.expect(blend, row));
+    }
+
     /// Returns what the experts say of a row now, to be told with its label when that comes later; `None` for a
     /// learner that has no use for it.
     ///
     /// # Panics
     /// If the row has another layout.
-    pub fn foresee(&self, row: Row<'_>) -> Option<Opinions> {
+    pub fn foresee(&mut self, row: Row<'_>) -> Option<Opinions> {
         if self.params.classes().is_some() {
             return None;
         }
-        each!(&self.model, _linear => None, blend => Some(blend.opinions(&mut Plan::default(), row)))
+        each!(&self.model, _linear => None, blend => {
+            let plan = self.scout.plan(blend, row);
+            Some(blend.opinions_of(plan, row))
+        })
+    }
+
+    /// Returns what [`Learner::predict_row`] does, of what was just foreseen.
+    ///
+    /// # Panics
+    /// If the row has another layout.
+    pub fn predict_foreseen(&self, row: Row<'_>, foreseen: Option<Opinions>) -> f64 {
+        match (&self.model, foreseen) {
+            (Model::Blend(blend), Some(opinions)) => blend.target.outward(blend.score(opinions)),
+            _ => self.predict_row(row),
+        }
     }
 
     /// Takes one step on the loss; returns the loss *before* the step.
@@ -255,7 +291,7 @@ impl Learner {
             None => {
                 each!(&mut self.model,
                 linear => linear.learn(row, &label, &rates),
-                blend => blend.learn(&mut Plan::default(), row, &label))?
+                blend => blend.learn(&mut self.scout, row, &label))?
                 .cost
             }
         };

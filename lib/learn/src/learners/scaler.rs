@@ -60,6 +60,10 @@ impl Scaler {
         if self.count < KNOWN_FROM || self.scale.inverse == 0.0 {
             return value;
         }
+        // What is clearly near needs no division.
+        if (value - self.scale.mean).abs() * self.scale.inverse < FAR - 1.0 {
+            return value;
+        }
         let reach = FAR / self.scale.inverse;
         value.clamp(self.scale.mean - reach, self.scale.mean + reach)
     }

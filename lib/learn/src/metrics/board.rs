@@ -5,6 +5,7 @@
 
 use schemas::Contract;
 use schemas::contract::{Label, LabelType, Loss};
+use schemas::model::Prequential;
 
 use super::classes::Classes;
 use super::errors::Errors;
@@ -151,6 +152,16 @@ impl Board {
         };
         self.seen = (sum + label, count + 1);
         Some(test)
+    }
+
+    /// Returns the figures that go with a version of a model of numbers or classes; `None` of yes or no, whose figures
+    /// are those of [`Metrics`](super::Metrics).
+    pub fn prequential(&self) -> Option<Prequential> {
+        match self.whole.all_time() {
+            Sums::Probabilities(_) => None,
+            Sums::Numbers(errors) => Some(errors.prequential()),
+            Sums::Classes(classes) => Some(classes.prequential()),
+        }
     }
 
     /// Returns all figures: those of all examples first, then by slice and value.

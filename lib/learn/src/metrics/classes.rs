@@ -1,5 +1,7 @@
 //! How good predictions of one of several classes were: sums, so that any two sets merge.
 
+use schemas::model::Prequential;
+
 use crate::codec::{Malformed, Reader, Writer};
 
 /// Sums over predicted classes.
@@ -62,6 +64,17 @@ impl Classes {
             base_log_loss: self.base_losses / labels,
             accuracy: self.right as f64 / labels,
         })
+    }
+
+    /// Returns the figures that go with a model version.
+    pub(super) fn prequential(&self) -> Prequential {
+        let figure = |of: fn(ClassSummary) -> f64| self.summary().map_or(0.0, of);
+        Prequential::Classes {
+            labels: self.labels,
+            log_loss: figure(|classes| classes.log_loss),
+            base_log_loss: figure(|classes| classes.base_log_loss),
+            accuracy: figure(|classes| classes.accuracy),
+        }
     }
 
     pub(super) fn write(&self, writer: &mut Writer) {

@@ -1,5 +1,7 @@
 //! How far predicted numbers were from true ones: sums, so that any two sets merge.
 
+use schemas::model::Prequential;
+
 use crate::codec::{Malformed, Reader, Writer};
 
 /// Sums over a set of predicted numbers and what they should have been.
@@ -124,6 +126,18 @@ impl Errors {
             bias: self.sum / count,
             quantile_loss: self.pinballs / count,
         })
+    }
+
+    /// Returns the figures that go with a model version.
+    pub(super) fn prequential(&self) -> Prequential {
+        let figure = |of: fn(ErrorSummary) -> f64| self.summary().map_or(0.0, of);
+        Prequential::Numbers {
+            labels: self.labels,
+            rmse: figure(|errors| errors.rmse),
+            base_rmse: figure(|errors| errors.base_rmse),
+            mae: figure(|errors| errors.mae),
+            quantile_loss: figure(|errors| errors.quantile_loss),
+        }
     }
 }
 

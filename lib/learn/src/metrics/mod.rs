@@ -147,9 +147,9 @@ impl Metrics {
             .map(|(start, quality)| (*start, quality))
     }
 
-    /// Returns the figures that go with a model version.
+    /// Returns the figures that go with a version of a model of yes or no.
     pub fn prequential(&self) -> Prequential {
-        let figures = |summary: Summary| Prequential {
+        let figures = |summary: Summary| Prequential::YesOrNo {
             labels: summary.labels,
             log_loss: summary.log_loss,
             base_log_loss: summary.base_log_loss,

@@ -158,7 +158,7 @@ fn windows_forget_and_stay_bounded() {
         3,
         "what is too late for its stretch counts in the others only"
     );
-    assert_eq!(metrics.prequential().labels, 30_001);
+    assert_eq!(metrics.prequential().labels(), 30_001);
 }
 
 #[test]

@@ -283,13 +283,19 @@ impl Windows {
         self.filling.add(test);
     }
 
+    /// Returns the sums of all time.
+    pub fn all_time(&self) -> Sums {
+        self.with_filling(&self.all)
+    }
+
+    fn with_filling(&self, sums: &Sums) -> Sums {
+        let mut sums = sums.clone();
+        sums.merge(&self.filling);
+        sums
+    }
+
     /// Returns the sums of each window that has some, with its name.
     pub fn told(&self) -> impl Iterator<Item = (&'static str, Sums)> {
-        let with_filling = |sums: &Sums| {
-            let mut sums = sums.clone();
-            sums.merge(&self.filling);
-            sums
-        };
         let short = match self.full.sums.labels() {
             0 => self.filling.sums.clone(),
             _ => self.full.sums.clone(),
@@ -299,14 +305,14 @@ impl Windows {
             let full = 0 < long.full.labels();
             let told = match full {
                 true => long.full.clone(),
-                false => with_filling(&long.filling),
+                false => self.with_filling(&long.filling),
             };
             (name, told)
         });
         [(SHORT.1, short)]
             .into_iter()
             .chain(long)
-            .chain([(ALL, with_filling(&self.all))])
+            .chain([(ALL, self.all_time())])
             .filter(|(_, sums)| 0 < sums.labels())
     }
 

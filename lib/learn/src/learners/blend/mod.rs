@@ -13,6 +13,7 @@
 mod bins;
 mod classes;
 mod plan;
+mod scout;
 mod served;
 mod stack;
 mod state;
@@ -22,6 +23,7 @@ use schemas::contract::{Crosses, Loss};
 
 use self::bins::FirstValues;
 pub(crate) use self::plan::{Lens, Plan, mix};
+pub(crate) use self::scout::Scout;
 pub(crate) use self::served::BlendWeights;
 use self::stack::Stack;
 pub(crate) use self::tables::{Coin, Entry};
@@ -34,6 +36,9 @@ use crate::features::{Layout, Row, Rows};
 
 /// How many experts there are.
 pub(crate) const EXPERTS: usize = 4;
+
+/// What changes when ids of rows change: how many values were seen until edges stay, and choosing.
+type Places = (usize, bool);
 
 /// What each expert said of an example.
 pub type Opinions = [f64; EXPERTS];
@@ -110,6 +115,12 @@ impl Blend {
     /// Returns what each expert says of a row.
     pub fn opinions(&self, plan: &mut Plan, row: Row<'_>) -> Opinions {
         plan.find(&self.lens, row);
+        self.tables.fetch(&plan.ids, &plan.crossed);
+        self.opinions_of(plan, row)
+    }
+
+    /// Returns what each expert says of a row whose ids were found.
+    pub fn opinions_of(&self, plan: &mut Plan, row: Row<'_>) -> Opinions {
         plan.value(&self.lens, row);
         judge(&self.tables, plan).opinions
     }
@@ -123,12 +134,11 @@ impl Blend {
     /// Predicts, then learns.
     pub fn learn(
         &mut self,
-        plan: &mut Plan,
+        scout: &mut Scout,
         row: Row<'_>,
         label: &Label,
     ) -> Result<Tested, NonFinite> {
-        plan.find(&self.lens, row);
-        self.tables.fetch(&plan.ids, &plan.crossed);
+        let plan = scout.plan(self, row);
         self.learn_planned(plan, row, label)
     }
 
@@ -158,8 +168,7 @@ impl Blend {
         Ok(())
     }
 
-    /// Returns what changes when ids of rows change: how many values were seen until edges stay, and choosing.
-    fn places(&self) -> (usize, bool) {
+    fn places(&self) -> Places {
         let seen = self.first_values.iter().map(|first| first.seen).sum();
         (seen, self.examples < CHOOSE_AT)
     }
@@ -208,11 +217,21 @@ impl Blend {
         let factors = damped(loss, d, target, factors, spread_d, weight);
         let bettor = pull(loss, clamp(loss, c), target, 1.0).gradient * weight;
         let bet = -bettor as f32;
-        let prior = self.priors.weight;
+        let Priors {
+            weight: prior,
+            factor: factor_prior,
+        } = self.priors;
+        let Tables {
+            features,
+            moved_features,
+            ..
+        } = &mut self.tables;
+        let (features, moved) = (&mut features[..], &mut moved_features[..]);
+        let mut new = 0;
         for (id, value) in plan.ids.iter().zip(&plan.values) {
-            let entry = &mut self.tables.features[*id as usize];
+            let entry = &mut features[*id as usize];
             let square = value * value;
-            self.usage.met(entry.coin.largest == 0.0);
+            new += u64::from(entry.coin.largest == 0.0);
             entry.steady =
                 entry
                     .steady
@@ -222,10 +241,10 @@ impl Blend {
                     .nimble
                     .learn(nimble.0 * value, nimble.1 * square, NIMBLE_GROWS, prior);
             entry.coin = entry.coin.bet(bet * value);
-            self.tables.moved_features[*id as usize / 64] |= 1 << (id % 64);
+            moved[*id as usize / 64] |= 1 << (id % 64);
         }
         for id in &plan.ids[plan.plain..] {
-            let entry = &mut self.tables.features[*id as usize];
+            let entry = &mut features[*id as usize];
             for at in 0..FACTORS {
                 let slope = judgement.factor_sums[at] - entry.factors[at];
                 let belief = tables::Belief {
@@ -233,12 +252,12 @@ impl Blend {
                     variance: entry.variances[at],
                 };
                 let (gradient, curvature) = (factors.0 * slope, factors.1 * slope * slope);
-                let belief = belief.learn(gradient, curvature, FACTORS_GROW, self.priors.factor);
+                let belief = belief.learn(gradient, curvature, FACTORS_GROW, factor_prior);
                 (entry.factors[at], entry.variances[at]) = (belief.mean, belief.variance);
             }
         }
-        self.usage.met += plan.crossed.len() as u64;
-        self.usage.new += self.tables.bet(&plan.crossed, bet);
+        self.usage.met += (plan.ids.len() + plan.crossed.len()) as u64;
+        self.usage.new += new + self.tables.bet(&plan.crossed, bet);
     }
 
     /// Returns the variance of the scores of steady, nimble and factors.

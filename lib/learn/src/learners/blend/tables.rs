@@ -398,8 +398,9 @@ impl Tables {
             new += u64::from(coin.largest == 0.0);
             *coin = coin.bet(gradient);
         }
+        let moved = &mut self.moved_crosses[..];
         for id in ids {
-            self.moved_crosses[*id as usize / 64] |= 1 << (id % 64);
+            moved[*id as usize / 64] |= 1 << (id % 64);
         }
         new
     }
