@@ -4,10 +4,12 @@
 
 Makes a virtual environment below target/, builds `lib/learn/examples/streams.rs`, and prints one table: log loss and
 AUC (RMSE for ratings) of predictions made before each label was learned, in one pass, and examples per CPU second
-of the whole process, reading included (VW reads its own binary cache). Ours is always the default, without a parameter;
-VW is run as its users would tune it.
+of the whole process, reading included (VW reads its own binary cache). Ours is the default, without a parameter; VW is
+run as its users would tune it. Of the flights there is also one learner alone, which crosses all pairs of categories, beside
+VW with the same update and the same crosses: what the two cost is then comparable.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -21,6 +23,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOME = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "peers-learners"
 DATA = HOME / "data"
 QUADRATIC = "-q ::"
+# The nine categories of the flights, each with each.
+PAIRS = " ".join(f"-q {one}{other}" for one, other in itertools.combinations("abcdefghi", 2))
+# Our update when it is alone, and VW's flags for the same.
+ALONE = {"coin": f"{PAIRS} --coin", "ftrl": f"{PAIRS} --ftrl"}
 # What VW's users would try. `::` crosses all pairs of features, as our default does by itself.
 VW = {
     "flights": ["", QUADRATIC, f"{QUADRATIC} -l 1.5 --power_t 0.3", f"{QUADRATIC} --coin", f"{QUADRATIC} --ftrl"],
@@ -191,10 +197,15 @@ def run_vw(name: str, asked: list, flags: str) -> tuple[str, float]:
     return quality(*zip(*pairs)), len(pairs) / seconds
 
 
-def run_ours(name: str) -> tuple[str, float]:
+def run_ours(name: str, update: str = "") -> tuple[str, float]:
     binary = HOME.parent / "release/examples/streams"
     late = ["--late"] if name == "arrival" else []
-    text, seconds = measured([binary, DATA / f"{name}.toml", DATA / f"{name}.parquet", "--json", *late])
+    contract = DATA / f"{name}.toml"
+    if update:
+        text = contract.read_text() + f'[learner]\nupdate = "{update}"\ncrosses = "auto"\n'
+        contract = DATA / f"{name}-{update}.toml"
+        contract.write_text(text)
+    text, seconds = measured([binary, contract, DATA / f"{name}.parquet", "--json", *late])
     figures = json.loads(text)
     if "rmse" in figures:
         return f"RMSE {figures['rmse']:.4f}", figures["examples"] / seconds
@@ -259,6 +270,10 @@ def main() -> None:
         line("**Thalweg, default**", run_ours(name))
         for flags in VW[name]:
             line(f"VW `{flags}`" if flags else "VW, default", run_vw(name, asked, flags))
+        if name == "flights":
+            for update, flags in ALONE.items():
+                line(f"Thalweg, `{update}` alone", run_ours(name, update))
+                line(f"VW `{flags}`", run_vw(name, asked, flags))
         if name in ("flights", "kdd04"):
             line("scikit-learn SGD, batches of 1,000", run_sklearn(stream))
         if name in ("kdd04", "movielens"):
