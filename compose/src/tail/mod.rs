@@ -277,11 +277,9 @@ mod tests {
         ];
         for (figures, names) in figures.into_iter().zip(names) {
             let shown = check_summed_up(&update(figures));
-            let shown = names.iter().map(|name| &shown[name]);
-            assert!(
-                shown.eq(json!(figures).as_object().unwrap().values()),
-                "{figures:?}"
-            );
+            let of = |name: &&str| ((*name).to_owned(), shown[*name].clone());
+            let found: Value = names.iter().map(of).collect();
+            assert_eq!(found, json!(figures));
         }
     }
 
