@@ -315,8 +315,9 @@ fn read_opinions(reader: &mut Reader<'_>) -> Result<Option<Opinions>, Checkpoint
 fn positions(fitter: &Fitter, model: Offset) -> Vec<u8> {
     let mut out = VERSION.to_le_bytes().to_vec();
     out.extend_from_slice(&model.0.to_le_bytes());
-    out.push(u8::from(fitter.source.is_some()));
-    out.extend_from_slice(&fitter.source.unwrap_or(TopicId([0; 16])).0);
+    let source = fitter.source();
+    out.push(u8::from(source.is_some()));
+    out.extend_from_slice(&source.unwrap_or(TopicId([0; 16])).0);
     for ((input, partition), position) in fitter.positions() {
         out.push(u8::from(*input == Input::Labels));
         out.extend_from_slice(&partition.0.to_le_bytes());

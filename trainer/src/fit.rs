@@ -53,7 +53,7 @@ pub struct Fitter {
     pub(crate) board: Board,
     pub(crate) join: Join,
     pub(crate) positions: Positions,
-    /// The raw topic that clean batches came from.
+    /// The raw topic that clean batches come from, once one was looked at.
     pub(crate) source: Option<TopicId>,
     pairs: Pairs,
     waited: Vec<i64>,
@@ -246,6 +246,14 @@ impl Fitter {
     /// Returns how far each partition was taken.
     pub fn positions(&self) -> &Positions {
         &self.positions
+    }
+
+    /// Returns the raw topic of the events that were taken. Those that were only looked at leave no trace, so that a
+    /// replay, which never looks at them, comes to the same checkpoint.
+    pub(crate) fn source(&self) -> Option<TopicId> {
+        let mut inputs = self.positions.keys().map(|(input, _)| *input);
+        self.source
+            .filter(|_| inputs.any(|input| input == Input::Clean))
     }
 
     /// Returns how many events wait for their label.
