@@ -10,7 +10,7 @@
 //! So what is stored in order lies on the disk in that order: files, the commit that names them, the offset.
 //!
 //! Reading is `object_store`'s, which hides names such as `NAME#123`. A process that is killed in the middle of a put
-//! leaves one behind; [`crate::sweep`] takes those away. A delete is not synced: one that comes undone is done again.
+//! leaves one behind; [`crate::sweep()`] takes those away. A delete is not synced: one that comes undone is done again.
 
 use std::fmt;
 use std::fs::{self, File};
