@@ -18,6 +18,8 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use deltalake_core::kernel::Add;
 use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef};
+use futures::TryStreamExt;
+use futures::stream::FuturesOrdered;
 use object_store::PutPayload;
 use schemas::{Columns, EventTime, Offset, Partition, TopicId, system};
 use serde_json::json;
@@ -30,6 +32,9 @@ use crate::patient;
 use crate::roll::{Cause, Limits, OpenFiles, Roll, roll};
 use crate::signals::Signals;
 use crate::table::Table;
+
+/// Files that are being stored at once: a disk syncs several in little more than the time of one.
+const PUTS_MAX: usize = 8;
 
 /// A partition of a raw topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -240,12 +245,19 @@ impl Lander {
             self.encoder.choose(sample)?;
         }
         let (mut rows, mut bytes, mut files) = (0, 0, Vec::with_capacity(open.days.len()));
+        let (lake, mut stored) = (self.table.store(), FuturesOrdered::new());
         for (day, open) in open.days {
             let file = self.encoder.encode(open.pieces)?;
             rows += file.rows;
             bytes += file.bytes.len();
-            let day = day.to_string();
-            files.push(store(&self.table.store(), &day, file, now_millis()).await?);
+            if stored.len() == PUTS_MAX {
+                files.extend(stored.try_next().await?);
+            }
+            let (lake, day) = (&lake, day.to_string());
+            stored.push_back(async move { store(lake, &day, file, now_millis()).await });
+        }
+        while let Some(file) = stored.try_next().await? {
+            files.push(file);
         }
         let mut covered: Vec<(Source, Offset)> = open.covered.into_iter().collect();
         covered.sort_unstable();
