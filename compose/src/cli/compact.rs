@@ -22,7 +22,7 @@ const EXAMPLES: &str = "\
 The sink does this by itself, a little at a time, and waits until enough files are of about one size; this takes all that
 are small, now, whether workers run or not. All files of a day below `lake.small_file_bytes` become one (or some, of 64 MiB
 at most), in a commit that changes no row. What no version needs any more is deleted after `lake.vacuum_after`. It may be
-ended at any time: a file without its commit, or half a one, belongs to nothing, and goes later.
+ended at any time: a file without its commit, or half of one, belongs to nothing, and goes later.
 
 Exit code: 0 done, 1 something could not be read or written, 64 bad contract or options.
 
