@@ -77,6 +77,80 @@ fn flights_are_predicted_better_than_by_the_base_rate_and_twice_the_same() {
     assert!(loss(&at_once, "log_loss") < loss(&late, "log_loss"));
 }
 
+/// Writes clicks of which one in five is bought: soon, or (every other) after an hour. That there is no sale is never said.
+fn clicks(count: u64) -> String {
+    let mut text = String::from("id,at,shop,bought,known\n");
+    for at in 0..count {
+        let time = |seconds: u64| {
+            let (day, rest) = (seconds / 86_400, seconds % 86_400);
+            let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+            format!("2026-03-{:02}T{hour:02}:{minute:02}:{second:02}Z", day + 1)
+        };
+        let now = at * 30;
+        let (bought, known) = match at.wrapping_mul(2_654_435_761) >> 16 & 0xff {
+            0..26 => ("true", time(now + 300)),
+            26..52 => ("true", time(now + 3600)),
+            _ => ("", String::new()),
+        };
+        let shop = ["north", "south"][(at % 2) as usize];
+        writeln!(text, "c{at},{},{shop},{bought},{known}", time(now)).unwrap();
+    }
+    text
+}
+
+#[test]
+fn clicks_without_a_sale_are_learned_as_the_contract_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("clicks.csv");
+    std::fs::write(&file, clicks(40_000)).unwrap();
+    let contract = folder.path().join("stream.toml");
+    let run = |policy: &str, options: &[&str]| {
+        let text = format!(
+            "version = 1\n[stream]\nname = \"clicks\"\n[event]\nid = \"id\"\ntime = \"at\"\n\
+             [[fields]]\nid = 1\nname = \"id\"\ntype = \"string\"\npresence = \"required\"\n\
+             [[fields]]\nid = 2\nname = \"at\"\ntype = \"timestamp\"\npresence = \"required\"\n\
+             [[fields]]\nid = 3\nname = \"shop\"\ntype = \"string\"\npresence = \"required\"\n\
+             [[features]]\nkind = \"category\"\nof = \"shop\"\n\
+             [label]\nname = \"bought\"\nevent = \"id\"\ntime = \"known\"\n{policy}\n"
+        );
+        std::fs::write(&contract, text).unwrap();
+        let (code, json, said) = evaluate(&file, &contract, options);
+        assert_eq!(code, Some(0), "{said}");
+        json
+    };
+    let number = |json: &Value, name: &str| json[name].as_f64().unwrap();
+    // Only those that were bought say something, and nothing is learned of the others.
+    let waits = run("", &[]);
+    assert_eq!(
+        number(&waits, "examples") + number(&waits, "unlabelled"),
+        40_000.0
+    );
+    let no = "unlabelled = \"negative\"\nnegative_after = \"20m\"";
+    let at_once = run(no, &[]);
+    assert_eq!(at_once["examples"], 40_000);
+    let base = number(&at_once, "base_log_loss");
+    assert!(number(&at_once, "log_loss") < base + 0.002, "{at_once}");
+    // Half of the sales come after their click was taken for no sale.
+    let loss = |policy: &str| {
+        let json = run(&format!("{no}\n{policy}"), &["--at-arrival"]);
+        assert_eq!(
+            (&json["examples"], &json["late"]),
+            (&40_000.into(), &0.into())
+        );
+        number(&json, "log_loss")
+    };
+    let hasty = loss("");
+    assert!(base + 0.02 < hasty, "{hasty} {base}");
+    let mended = loss("revised = \"learn\"");
+    assert!(mended < base + 0.005, "{mended} {base}");
+    // What comes later than counts is none, and no sale.
+    let short = run(&format!("{no}\nwait_max = \"30m\""), &["--at-arrival"]);
+    assert!(
+        (3_500.0..4_600.0).contains(&number(&short, "late")),
+        "{short}"
+    );
+}
+
 #[test]
 fn slices_and_windows_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();

@@ -3,7 +3,8 @@
 //! The year of flights is produced onto an embedded broker first. Then each worker runs alone, from its start until
 //! it has done everything; its CPU time is what the system counted. Ratios are to the figures of the nearest
 //! peers on the same work, as [`Worker`] says. `-- --years 30` makes it a backlog of ten million events: the year again
-//! and again, each time of other events. A worker that needs more memory than is promised fails the run.
+//! and again, each time of other events. `-- --crowd 10` makes it a busier year: ten flights for each, at the same
+//! time. A worker that needs more memory than is promised fails the run.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,9 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Memory that a worker may need at its peak, however much waits for it.
 const PEAK_MIB_MAX: f64 = 300.0;
+
+/// Flights that come after each other before those of the crowd that are like them.
+const CROWD_ROWS: usize = 128;
 
 /// Events of a year, and those of them that get a label.
 const YEAR: (f64, f64) = (336_776.0, 327_346.0);
@@ -125,8 +129,8 @@ fn metric(address: &str, name: &str) -> Result<f64> {
 }
 
 /// Looks until a counter stands still, so that what comes at the end (commits, checkpoints) is counted too.
-fn settle(file: &Path, name: &str, least: f64, years: u32) -> Result<(f64, f64, f64)> {
-    let deadline = Instant::now() + years * DEADLINE;
+fn settle(file: &Path, name: &str, least: f64, times: u32) -> Result<(f64, f64, f64)> {
+    let deadline = Instant::now() + times * DEADLINE;
     loop {
         ensure!(Instant::now() < deadline, "{name} does not get to {least}");
         std::thread::sleep(Duration::from_millis(200));
@@ -143,24 +147,25 @@ fn settle(file: &Path, name: &str, least: f64, years: u32) -> Result<(f64, f64, 
     }
 }
 
-/// Returns how many years are asked for.
-fn years() -> Result<u32> {
-    let mut arguments = std::env::args().skip_while(|argument| argument != "--years");
+/// Returns how many times the year is asked for after this word; once if it is not there.
+fn times(word: &str) -> Result<u32> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != word);
     match (arguments.next(), arguments.next()) {
         (None, _) => Ok(1),
-        (_, years) => {
-            let years = years.and_then(|years| years.parse().ok());
-            years
-                .filter(|years| (1..=80).contains(years))
-                .context("--years: 1 to 80")
+        (_, times) => {
+            let times = times.and_then(|times| times.parse().ok());
+            times
+                .filter(|times| (1..=80).contains(times))
+                .with_context(|| format!("{word}: 1 to 80"))
         }
     }
 }
 
-/// Writes the year of flights so many times, each later by whole weeks and with ids of its own.
-fn repeated(years: u32, folder: &Path) -> Result<PathBuf> {
+/// Writes the flights so many times, each time with ids of their own: year after year, each later by whole weeks, or, a
+/// few flights after the other, as a crowd.
+fn repeated(years: u32, crowd: u32, folder: &Path) -> Result<PathBuf> {
     let year = flights().join("flights.parquet");
-    if years == 1 {
+    if years * crowd == 1 {
         return Ok(year);
     }
     let path = folder.join("flights.parquet");
@@ -168,43 +173,46 @@ fn repeated(years: u32, folder: &Path) -> Result<PathBuf> {
     let mut writer = ArrowWriter::try_new(File::create(&path)?, schema.schema().clone(), None)?;
     for nth in 0..years {
         let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&year)?)?;
-        for batch in reader.build()? {
+        for batch in reader.with_batch_size(CROWD_ROWS).build()? {
             let batch = batch?;
-            let columns = batch.columns().iter().zip(batch.schema_ref().fields());
-            let columns = columns.map(|(column, field)| -> ArrayRef {
-                match field.name().as_str() {
-                    "id" => {
-                        let ids = column.as_string::<i32>().iter().flatten();
-                        Arc::new(StringArray::from_iter_values(
-                            ids.map(|id| format!("{nth:02}-{id}")),
-                        ))
-                    }
-                    _ => match column.as_primitive_opt::<TimestampMillisecondType>() {
-                        Some(times) => {
-                            let later = i64::from(nth) * 52 * 7 * 86_400_000;
-                            Arc::new(
-                                times
-                                    .unary::<_, TimestampMillisecondType>(|time| time + later)
-                                    .with_timezone("UTC"),
-                            )
-                        }
-                        None => column.clone(),
-                    },
-                }
-            });
-            writer.write(&RecordBatch::try_new(batch.schema(), columns.collect())?)?;
+            for one in 0..crowd {
+                writer.write(&another(&batch, nth * crowd + one, nth)?)?;
+            }
         }
     }
     writer.close()?;
     Ok(path)
 }
 
+/// Returns other flights at the same times, so many years later.
+fn another(flights: &RecordBatch, nth: u32, years: u32) -> Result<RecordBatch> {
+    let later = i64::from(years) * 52 * 7 * 86_400_000;
+    let columns = flights.columns().iter().zip(flights.schema_ref().fields());
+    let columns = columns.map(|(column, field)| -> ArrayRef {
+        if field.name() == "id" {
+            let ids = column.as_string::<i32>().iter().flatten();
+            let ids = ids.map(|id| format!("{nth:02}-{id}"));
+            return Arc::new(StringArray::from_iter_values(ids));
+        }
+        match column.as_primitive_opt::<TimestampMillisecondType>() {
+            Some(times) => Arc::new(
+                times
+                    .unary::<_, TimestampMillisecondType>(|time| time + later)
+                    .with_timezone("UTC"),
+            ),
+            None => column.clone(),
+        }
+    });
+    let columns = columns.collect();
+    Ok(RecordBatch::try_new(flights.schema(), columns)?)
+}
+
 fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name).display().to_string();
     let contract = flights().join("stream.toml").display().to_string();
-    let years = years()?;
-    let data = repeated(years, folder.path())?.display().to_string();
+    let (years, crowd) = (times("--years")?, times("--crowd")?);
+    let data = repeated(years, crowd, folder.path())?.display().to_string();
     let port = std::net::TcpListener::bind("127.0.0.1:0")?
         .local_addr()?
         .port();
@@ -239,7 +247,8 @@ fn main() -> Result<()> {
         "{:<8} {:>9} {:>7} {:>16} {:>9}  against",
         "worker", "events", "CPU s", "events per CPU s", "peak MiB"
     );
-    let (mut events, labelled) = (YEAR.0 * f64::from(years), YEAR.1 * f64::from(years));
+    let times = years * crowd;
+    let (mut events, labelled) = (YEAR.0 * f64::from(times), YEAR.1 * f64::from(times));
     for Worker {
         name: worker,
         counter,
@@ -275,7 +284,7 @@ fn main() -> Result<()> {
         } else {
             events
         };
-        let (done, cpu, peak) = settle(&file, counter, least, years).with_context(|| {
+        let (done, cpu, peak) = settle(&file, counter, least, times).with_context(|| {
             std::fs::read_to_string(folder.path().join(format!("{worker}.log"))).unwrap_or_default()
         })?;
         running.stop()?;

@@ -32,8 +32,8 @@ VW = {
     "flights": ["", QUADRATIC, f"{QUADRATIC} -l 1.5 --power_t 0.3", f"{QUADRATIC} --coin", f"{QUADRATIC} --ftrl"],
     "given": [QUADRATIC, f"{QUADRATIC} -l 1.5 --power_t 0.3", f"{QUADRATIC} --coin"],
     "arrival": [QUADRATIC, f"{QUADRATIC} --coin", "--coin", "--ftrl"],
-    "kdd04": ["", "--coin", "--ftrl"],
-    "movielens": ["", "--coin", f"{QUADRATIC} --rank 8 -l 0.02"],
+    "kdd04": ["", "--coin", "--ftrl", QUADRATIC, f"{QUADRATIC} --coin"],
+    "movielens": ["", "--coin", QUADRATIC, f"{QUADRATIC} --rank 8 -l 0.02"],
 }
 
 

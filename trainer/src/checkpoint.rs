@@ -4,7 +4,8 @@
 //! oldest first), `foreseen` (what experts said of them), `marks` (which slices they are in), `early` (labels without an event), `settled` (the last events
 //! that had their label, and what was learned), `again` and its like (what it takes to learn those anew, if the
 //! contract wants that), `metrics`, `board` (figures by window and slice), `positions` (how far each partition was taken, and where the model topic went on),
-//! `dead` (where the dead topic went on) and `clocks` (how late it is for events without a label).
+//! `dead` (where the dead topic went on), `clocks` (how late it is for events without a label) and `cohorts` (how many
+//! events of each hour have their label).
 
 use learn::features::{Layout, Row};
 use learn::learners::{LearnError, Opinions};
@@ -14,12 +15,16 @@ use schemas::contract::Label;
 use schemas::model::Input;
 use schemas::{Contract, Digest, Offset, Partition, TopicId};
 
+use crate::cohorts::Cohorts;
 use crate::fit::{FitError, Fitter, Position, metrics_config};
 use crate::join::{EventId, KnownLabel, Past};
 use crate::letters::DeadEnds;
 
-/// Version of the sections. Since 3 there are `dead`, `clocks`, `again`, `marks`, `board`, and outcomes in `settled`.
-const VERSION: u32 = 3;
+/// Version of the sections; since 4 there is `cohorts`.
+const VERSION: u32 = 4;
+
+/// Since this version there are `dead`, `clocks`, `again`, `marks`, `board`, and outcomes in `settled`.
+const VERSION_OF_REVISIONS: u32 = 3;
 
 /// The version before labels could be numbers, and experts foresaw; still read.
 const VERSION_OF_YES_AND_NO: u32 = 1;
@@ -100,6 +105,7 @@ pub fn encode(fitter: &Fitter, model: Offset, dead: &DeadEnds) -> Result<Vec<u8>
         ("positions", positions(fitter, model)),
         ("dead", offsets(ends)),
         ("clocks", offsets(fitter.join.clocks())),
+        ("cohorts", fitter.cohorts.to_bytes()),
     ];
     let snapshot = Snapshot {
         learner: learner.clone(),
@@ -138,6 +144,10 @@ pub fn decode(
     let mut fitter = Fitter::new(contract, label, layout).map_err(|_| CheckpointError::Learner)?;
     fitter.metrics = Metrics::from_bytes(metrics_config(contract), section("metrics")?.rest)?;
     let (model, version) = read_positions(&mut fitter, section("positions")?)?;
+    if version == VERSION {
+        let cohorts = Cohorts::from_bytes(section("cohorts")?.rest);
+        fitter.cohorts = cohorts.ok_or(CheckpointError::Section("cohorts"))?;
+    }
     let foreseen = match version {
         VERSION_OF_YES_AND_NO => None,
         _ => Some(section("foreseen")?),
@@ -149,7 +159,7 @@ pub fn decode(
     };
     let mut buffer = Buffer::new(layout);
     let mut marks = match version {
-        VERSION => Some(section("marks")?),
+        VERSION_OF_REVISIONS.. => Some(section("marks")?),
         _ => None,
     };
     while let Some((id, past)) = waiting.next(&mut buffer)? {
@@ -173,7 +183,7 @@ pub fn decode(
     }
     let mut settled = section("settled")?;
     let mut again = match version {
-        VERSION => Some(EventsReader {
+        VERSION_OF_REVISIONS.. => Some(EventsReader {
             times: section("again")?,
             rows: section("again_rows")?,
             foreseen: Some(section("again_foreseen")?),
@@ -183,7 +193,7 @@ pub fn decode(
     while !settled.rest.is_empty() {
         let id = EventId(u128::from_le_bytes(settled.take()?));
         let outcome = match version {
-            VERSION => f64::from_le_bytes(settled.take()?),
+            VERSION_OF_REVISIONS.. => f64::from_le_bytes(settled.take()?),
             _ => f64::NAN,
         };
         let past = match &mut again {
@@ -198,13 +208,13 @@ pub fn decode(
     fitter.take_tally();
     fitter.resume(snapshot.learner, snapshot.lineage);
     let dead = match version {
-        VERSION => read_offsets(section("dead")?)?
+        VERSION_OF_REVISIONS.. => read_offsets(section("dead")?)?
             .into_iter()
             .map(|(partition, offset)| (partition, Offset(offset)))
             .collect(),
         _ => DeadEnds::new(),
     };
-    if version == VERSION {
+    if VERSION_OF_REVISIONS <= version {
         fitter.board.read(section("board")?.rest)?;
         for (partition, time) in read_offsets(section("clocks")?)? {
             fitter.join.pass(partition, time);

@@ -15,6 +15,7 @@ use schemas::contract::{Label, Revised, Unlabelled};
 use schemas::model::{Input, Prequential, Segment, Update};
 use schemas::{Contract, Offset, Partition, TopicId};
 
+use crate::cohorts::{AGES, Cohorts};
 use crate::config::EARLY_LABELS_MIN;
 use crate::input::{Body, Part};
 use crate::join::{Join, KnownLabel, Limits, Pairs, Revision, Tally};
@@ -52,6 +53,7 @@ pub struct Fitter {
     pub(crate) metrics: Metrics,
     pub(crate) board: Board,
     pub(crate) join: Join,
+    pub(crate) cohorts: Cohorts,
     pub(crate) positions: Positions,
     /// The raw topic that clean batches come from, once one was looked at.
     pub(crate) source: Option<TopicId>,
@@ -100,6 +102,7 @@ impl Fitter {
             metrics: Metrics::new(metrics_config(contract)),
             board: Board::new(contract, label),
             join: Join::new(limits(label), layout),
+            cohorts: Cohorts::default(),
             positions: Positions::new(),
             source: None,
             pairs: Pairs::new(layout),
@@ -256,6 +259,12 @@ impl Fitter {
             .filter(|_| inputs.any(|input| input == Input::Clean))
     }
 
+    /// Returns what share of the events of an hour has its label, by how long ago that was.
+    pub fn maturity(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let ages = AGES.into_iter();
+        ages.filter_map(|(age, name)| Some((name, self.cohorts.maturity(age)?)))
+    }
+
     /// Returns how many events wait for their label.
     pub fn waiting(&self) -> usize {
         self.join.events_waiting()
@@ -293,7 +302,11 @@ impl Fitter {
                 let (row, mark) = (rows.row(at), part.mark(at, &mut self.board));
                 let pairs = &mut self.pairs;
                 let waiting = self.join.event(id, times[at], row, mark, pairs);
-                self.learned += (self.pairs.len() - before) as u64;
+                self.cohorts.event(times[at]);
+                if before < self.pairs.len() {
+                    self.learned += 1;
+                    self.cohorts.label(times[at]);
+                }
                 if let Some(waiting) = waiting {
                     // What is foreseen comes of all pairs before the event, however parts are cut.
                     self.learn()?;
@@ -311,6 +324,9 @@ impl Fitter {
                 if before < self.pairs.len() {
                     self.learned += 1;
                     self.join.pass(part.partition, label.time);
+                    if let Some(waited) = self.pairs.waited.last() {
+                        self.cohorts.label(label.time.saturating_sub(*waited));
+                    }
                 }
                 if let Some(revision) = revision {
                     self.revise(revision, label)?;

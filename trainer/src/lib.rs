@@ -22,6 +22,7 @@
 //! It holds no keys, never writes to the lake, and never acts by the clock but for when it publishes and stores.
 
 pub mod checkpoint;
+mod cohorts;
 mod config;
 mod error;
 pub mod fit;
@@ -35,7 +36,7 @@ mod publish;
 mod quality;
 mod replay;
 mod restore;
-mod revise;
+pub mod revise;
 mod shelf;
 mod signals;
 mod stage;

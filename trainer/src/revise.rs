@@ -17,7 +17,7 @@ const UNDONE_MAX: f64 = 9.0;
 /// # Source
 /// Ktena et al. 2019, "Addressing Delayed Feedback for Continuous Training with Neural Networks in CTR prediction",
 /// the fake negative calibration.
-pub(crate) fn correct(learner: &contract::Learner, told: &[f64], before: f64, now: f64) -> Label {
+pub fn correct(learner: &contract::Learner, told: &[f64], before: f64, now: f64) -> Label {
     let weigh = |probability: f64| {
         let undone = (probability / (1.0 - probability)).min(UNDONE_MAX);
         Label {

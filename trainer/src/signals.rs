@@ -39,6 +39,7 @@ pub(crate) struct Signals {
     checkpoints: Counter<u64>,
     wait: Histogram<f64>,
     pending: Gauge<f64>,
+    maturity: Gauge<f64>,
     version: Gauge<f64>,
     model_labels: Gauge<f64>,
     collisions: Gauge<f64>,
@@ -59,6 +60,7 @@ impl Signals {
             checkpoints: instruments.counter(names::TRAINER_CHECKPOINTS),
             wait: instruments.histogram(names::TRAINER_WAIT, &WAIT_SECONDS),
             pending: instruments.gauge(names::TRAINER_PENDING),
+            maturity: instruments.gauge(names::TRAINER_MATURITY),
             version: instruments.gauge(names::MODEL_VERSION),
             model_labels: instruments.gauge(names::MODEL_LABELS),
             collisions: instruments.gauge(names::MODEL_COLLISIONS),
@@ -113,6 +115,9 @@ impl Signals {
             self.wait.record(micros as f64 / MICROS, &[]);
         }
         self.pending.record(fitter.waiting() as f64, &[]);
+        for (age, share) in fitter.maturity() {
+            self.maturity.record(share, &[KeyValue::new("age", age)]);
+        }
     }
 
     pub(crate) fn unreadable(&self, from: &impl std::fmt::Display, labels: &[Unreadable]) {

@@ -113,6 +113,10 @@ fn summary(evaluation: &Evaluation) -> String {
     for (reason, count) in &counts.dead {
         let _ = writeln!(text, "refused: {} {reason}", text::count(*count));
     }
+    if 0 < counts.late {
+        let late = text::plural(counts.late, "label", "labels");
+        let _ = writeln!(text, "{late} came later than `wait_max`, and count as none");
+    }
     let heading = ["learner"].into_iter().chain(HEADINGS).map(str::to_owned);
     let mut rows: Vec<Vec<String>> = vec![heading.collect()];
     for figures in &evaluation.learners {

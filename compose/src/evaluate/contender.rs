@@ -5,15 +5,16 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use anyhow::Result;
-use learn::features::{Layout, Rows};
+use learn::features::{Layout, Row, Rows};
 use learn::learners::{CheckedParams, Label, Learner, Opinions, Params};
 use learn::metrics::{Board, Classes, Errors, Mark, Quality, Told};
 use linfa::traits::FitWith;
 use linfa::{DatasetBase, ParamGuard};
-use schemas::contract::{self, Contract, LabelType, Loss};
+use schemas::contract::{self, Contract, LabelType, Loss, Revised};
 use trainer::input::mark;
+use trainer::revise::correct;
 
-use super::input::{Chunk, Outcome};
+use super::input::{Chunk, NO, Outcome};
 use super::{Figures, Labels, Placed, Point};
 
 /// Events that are learned in one go where labels come at once; how many makes no difference to what is learned.
@@ -28,6 +29,7 @@ pub(super) struct Contender {
     learner: Option<Learner>,
     judge: Judge,
     waiting: Waiting,
+    learns_revised: bool,
     cpu: Duration,
 }
 
@@ -35,6 +37,7 @@ impl Contender {
     pub(super) fn new(
         name: &str,
         learner: &contract::Learner,
+        label: &contract::Label,
         layout: Layout,
         judge: Judge,
     ) -> Result<Contender> {
@@ -46,6 +49,7 @@ impl Contender {
             learner: Some(Learner::new(params, layout)),
             judge,
             waiting: Waiting::new(layout),
+            learns_revised: label.revised == Revised::Learn,
             cpu: Duration::ZERO,
         })
     }
@@ -92,19 +96,19 @@ impl Contender {
     }
 
     fn at_arrival(&mut self, chunk: &Chunk) -> Result<()> {
-        let Some(learner) = &mut self.learner else {
+        let Some(mut learner) = self.learner.take() else {
             return Ok(());
         };
         for (at, (row, outcome)) in chunk.rows.iter().zip(&chunk.outcomes).enumerate() {
-            let Outcome { time, label } = *outcome;
+            let Outcome {
+                time,
+                label,
+                assumed,
+            } = *outcome;
             while let Some(slot) = self.waiting.due(time) {
                 let next = self.waiting.next(time);
                 learner.expect(next.map_or(row, |slot| self.waiting.rows.row(slot)));
-                let label = Label {
-                    foreseen: self.waiting.foreseen[slot],
-                    ..weighed(&self.contract, self.waiting.values[slot])
-                };
-                learner.learn(self.waiting.rows.row(slot), label)?;
+                self.arrived(slot, &mut learner)?;
             }
             if let Some((value, known)) = label {
                 let foreseen = learner.foresee(row);
@@ -114,8 +118,36 @@ impl Contender {
                 };
                 let mark = mark(&chunk.slices, at, &mut self.judge.board);
                 self.judge.observe(told, value, known, mark);
-                self.waiting.add(row, value, known, foreseen);
+                let waits = Waits {
+                    next: assumed.map_or(Next::Label, |_| Next::No),
+                    value,
+                    known,
+                    foreseen,
+                };
+                self.waiting.add(row, waits, assumed.unwrap_or(known));
             }
+        }
+        self.learner = Some(learner);
+        Ok(())
+    }
+
+    /// Learns, as the trainer does, what became known of a row that waited.
+    fn arrived(&mut self, slot: usize, learner: &mut Learner) -> Result<()> {
+        let (row, waits) = (self.waiting.rows.row(slot), self.waiting.waits[slot]);
+        let label = match waits.next {
+            Next::Label => weighed(&self.contract, waits.value),
+            Next::No => weighed(&self.contract, NO),
+            Next::Revision => {
+                let told = learner.predict_classes(row);
+                correct(&self.contract, &told, NO, waits.value)
+            }
+        };
+        let foreseen = waits.foreseen;
+        learner.learn(row, Label { foreseen, ..label })?;
+        if waits.next == Next::No && waits.value != NO && self.learns_revised {
+            self.waiting.wait_on(slot);
+        } else {
+            self.waiting.free.push(slot);
         }
         Ok(())
     }
@@ -173,13 +205,35 @@ fn weighed(learner: &contract::Learner, value: f64) -> Label {
 
 /// Rows whose labels are not known yet.
 struct Waiting {
-    /// When each becomes known, in the order of the events where that is the same, and its slot.
+    /// When something becomes known of each, in order of arrival where that is the same, and its slot.
     due: BinaryHeap<Reverse<(i64, u64, usize)>>,
     rows: Rows,
-    values: Vec<f64>,
-    foreseen: Vec<Option<Opinions>>,
+    waits: Vec<Waits>,
     free: Vec<usize>,
     added: u64,
+}
+
+/// What is known of a row that waits.
+#[derive(Clone, Copy)]
+struct Waits {
+    next: Next,
+    /// Its label.
+    value: f64,
+    /// When that becomes known.
+    known: i64,
+    /// What the learner's experts said of it when it came.
+    foreseen: Option<Opinions>,
+}
+
+/// What a row waits for.
+#[derive(Clone, Copy, PartialEq)]
+enum Next {
+    /// Its label.
+    Label,
+    /// To be taken for no.
+    No,
+    /// The yes that comes after that.
+    Revision,
 }
 
 impl Waiting {
@@ -187,52 +241,51 @@ impl Waiting {
         Waiting {
             due: BinaryHeap::new(),
             rows: Rows::new(layout),
-            values: Vec::new(),
-            foreseen: Vec::new(),
+            waits: Vec::new(),
             free: Vec::new(),
             added: 0,
         }
     }
 
-    fn add(
-        &mut self,
-        row: learn::features::Row<'_>,
-        value: f64,
-        known: i64,
-        foreseen: Option<Opinions>,
-    ) {
+    fn add(&mut self, row: Row<'_>, waits: Waits, due: i64) {
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.rows.replace(slot, row);
-                self.values[slot] = value;
-                self.foreseen[slot] = foreseen;
+                self.waits[slot] = waits;
                 slot
             }
             None => {
                 self.rows.push(row);
-                self.values.push(value);
-                self.foreseen.push(foreseen);
-                self.values.len() - 1
+                self.waits.push(waits);
+                self.waits.len() - 1
             }
         };
-        self.due.push(Reverse((known, self.added, slot)));
+        self.push(slot, due);
+    }
+
+    /// Lets a row that was taken for no wait for its yes.
+    fn wait_on(&mut self, slot: usize) {
+        let waits = &mut self.waits[slot];
+        waits.next = Next::Revision;
+        let known = waits.known;
+        self.push(slot, known);
+    }
+
+    fn push(&mut self, slot: usize, due: i64) {
+        self.due.push(Reverse((due, self.added, slot)));
         self.added += 1;
     }
 
-    /// Returns the slot of the next label that is known by a time.
+    /// Returns the slot of the next row of which something is known by a time.
     fn next(&self, time: i64) -> Option<usize> {
-        let Reverse((known, _, slot)) = *self.due.peek()?;
-        (known <= time).then_some(slot)
+        let Reverse((due, _, slot)) = *self.due.peek()?;
+        (due <= time).then_some(slot)
     }
 
-    /// Takes the next label that is known by a time; its slot is good until another row is added.
+    /// Takes the next row of which something is known by a time; whoever does lets it wait on or frees its slot.
     fn due(&mut self, time: i64) -> Option<usize> {
-        let Reverse((known, _, slot)) = *self.due.peek()?;
-        if time < known {
-            return None;
-        }
+        let slot = self.next(time)?;
         self.due.pop();
-        self.free.push(slot);
         Some(slot)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arrow_array::ArrayRef;
@@ -9,20 +10,26 @@ use ingest::clean::{Cleaner, Memory};
 use ingest::columns::{self, ColumnWriter};
 use ingest::parse::RawEvent;
 use learn::features::{FeatureSpace, Layout, Rows};
-use schemas::contract::Label;
+use schemas::contract::{Label, Unlabelled};
 use schemas::{ColumnRole, Columns, Contract, Offset, Partition, TopicId};
 use seal::{Sealer, StreamId, StreamKeys};
 
+use super::{Labels, Options};
 use crate::produce;
 use crate::produce::{Known, LabelValue, Source};
+
+/// The outcome of an event without a label that is taken for no.
+pub(super) const NO: f64 = 0.0;
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Outcome {
     /// When the event happened, in microseconds.
     pub time: i64,
-    /// The label, and when it became known; `None` if it never does.
+    /// The label, and when it became known; `None` if there is nothing to learn.
     pub label: Option<(f64, i64)>,
+    /// When the event is taken for no, if its label is not known by then.
+    pub assumed: Option<i64>,
 }
 
 /// Consecutive clean events.
@@ -46,12 +53,15 @@ pub struct Counts {
     pub dead: BTreeMap<&'static str, u64>,
     /// Clean rows without a label.
     pub unlabelled: u64,
+    /// Clean rows whose label came later than counts, if labels are learned when they arrive.
+    pub late: u64,
 }
 
 /// Reads a file as chunks of clean events.
 pub(super) struct Input {
     source: Source,
     label: Label,
+    labels: Labels,
     cleaner: Cleaner,
     memory: Memory,
     columns: ColumnWriter,
@@ -67,7 +77,7 @@ impl Input {
         source: Source,
         contract: &Arc<Contract>,
         label: &Label,
-        events_max: u64,
+        options: &Options,
     ) -> Result<Input> {
         let id = StreamId::new(&contract.stream.tenant, &contract.stream.name)?;
         // With the same tokens every time, two evaluations of one file say the same.
@@ -76,6 +86,7 @@ impl Input {
         Ok(Input {
             source,
             label: label.clone(),
+            labels: options.labels,
             memory: cleaner.fresh_memory(),
             cleaner,
             columns: ColumnWriter::new(contract, &keys),
@@ -87,7 +98,7 @@ impl Input {
                 let open = |field: &usize| columns.index(*field, ColumnRole::Open);
                 slices.filter_map(open).collect()
             },
-            events_max,
+            events_max: options.events_max,
             counts: Counts::default(),
         })
     }
@@ -138,8 +149,6 @@ impl Input {
             outcomes.push(self.outcome(&rows, row)?);
         }
         self.counts.clean += outcomes.len() as u64;
-        let unlabelled = outcomes.iter().filter(|outcome| outcome.label.is_none());
-        self.counts.unlabelled += unlabelled.count() as u64;
         let (rows, slices) = self.encode()?;
         Ok(Some(Chunk {
             rows,
@@ -148,7 +157,7 @@ impl Input {
         }))
     }
 
-    fn outcome(&self, rows: &produce::Rows, row: usize) -> Result<Outcome> {
+    fn outcome(&mut self, rows: &produce::Rows, row: usize) -> Result<Outcome> {
         let time = rows.time(row)?;
         let told = |label: LabelValue| {
             label.told(&self.label).with_context(|| {
@@ -158,12 +167,28 @@ impl Input {
                 )
             })
         };
-        let label = match rows.label(row)? {
+        let mut label = match rows.label(row)? {
             Known::Never => None,
             Known::WithEvent(label) => Some((told(label)?, time)),
             Known::At(label, known) => Some((told(label)?, known)),
         };
-        Ok(Outcome { time, label })
+        self.counts.unlabelled += u64::from(label.is_none());
+        if let (Labels::AtArrival, Some((_, known))) = (self.labels, label)
+            && micros(self.label.wait_max) < known.saturating_sub(time)
+        {
+            label = None;
+            self.counts.late += 1;
+        }
+        let assumed = match self.label.unlabelled {
+            Unlabelled::Wait => None,
+            Unlabelled::Negative(after) => Some(time.saturating_add(micros(after))),
+        };
+        let assumed = assumed.filter(|ripe| label.is_none_or(|(_, known)| *ripe < known));
+        Ok(Outcome {
+            time,
+            label: label.or(assumed.map(|ripe| (NO, ripe))),
+            assumed,
+        })
     }
 
     /// Makes rows of the events that were gathered; returns them and the columns of the slices.
@@ -179,4 +204,8 @@ impl Input {
         let slices = slices.map(|column| batch.column(*column).clone());
         Ok((rows, slices.collect()))
     }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

@@ -134,12 +134,12 @@ pub fn evaluate(
         ..Layout::of(contract, options.label_time_column.as_deref())
     };
     let source = Source::open(file, contract.clone(), layout)?;
-    let mut input = Input::new(source, contract, label, options.events_max)?;
+    let mut input = Input::new(source, contract, label, options)?;
     let every = input.rows_total().map_or(EVERY, |rows| rows / POINTS);
     let judge = Judge::new(contract, label, every);
     let mut contenders = learners(contract, options.compare)
         .iter()
-        .map(|(name, learner)| Contender::new(name, learner, input.layout(), judge.clone()))
+        .map(|(name, learner)| Contender::new(name, learner, label, input.layout(), judge.clone()))
         .collect::<Result<Vec<_>>>()?;
     while let Some(chunk) = input.next()? {
         for contender in &mut contenders {
@@ -228,6 +228,7 @@ impl Evaluation {
         json.insert("rows".to_owned(), self.counts.events.into());
         json.insert("clean".to_owned(), self.counts.clean.into());
         json.insert("unlabelled".to_owned(), self.counts.unlabelled.into());
+        json.insert("late".to_owned(), self.counts.late.into());
         json.insert("dead".to_owned(), serde_json::json!(self.counts.dead));
         let compared: Vec<Value> = learners.map(Value::Object).collect();
         if !compared.is_empty() {

@@ -58,6 +58,7 @@ signals! {
     TRAINER_LABELS = "thalweg.trainer.labels", "{label}", "Labels taken, by outcome.";
     TRAINER_LEARNED = "thalweg.trainer.learned", "{event}", "Events learned from.";
     TRAINER_PENDING = "thalweg.trainer.pending", "{event}", "Events that wait for their label.";
+    TRAINER_MATURITY = "thalweg.trainer.label.maturity", "1", "Share of the events of an hour that have their label by now, by how long ago that was.";
     TRAINER_EXPIRED = "thalweg.trainer.expired", "{event}", "Events that waited too long, by cause.";
     TRAINER_WAIT = "thalweg.trainer.label.delay", "s", "Event time from an event to its label.";
     TRAINER_CHECKPOINTS = "thalweg.trainer.checkpoints", "{checkpoint}", "Checkpoints stored.";
