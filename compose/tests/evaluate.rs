@@ -152,6 +152,28 @@ fn clicks_without_a_sale_are_learned_as_the_contract_says() {
 }
 
 #[test]
+fn a_draft_for_data_that_only_says_yes_takes_the_rest_for_no() {
+    let options = ["--label", "bought", "--label-time", "known"];
+    let (_folder, file, contract) = drafted("clicks.csv", &clicks(20_000), &options);
+    let text = std::fs::read_to_string(&contract).unwrap();
+    for said in [
+        "unlabelled = \"negative\"",
+        "revised = \"learn\"",
+        "negative_after = ",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    let (code, json, said) = evaluate(&file, &contract, &["--at-arrival"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(json["examples"], 20_000);
+    let number = |name: &str| json[name].as_f64().unwrap();
+    assert!(
+        number("log_loss") < number("base_log_loss") + 0.02,
+        "{json}"
+    );
+}
+
+#[test]
 fn slices_and_windows_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let contract = folder.path().join("stream.toml");

@@ -15,6 +15,7 @@
 mod config;
 mod error;
 pub mod model;
+mod reference;
 pub mod score;
 mod signals;
 mod stage;

@@ -70,6 +70,11 @@ impl Scorer {
         &self.drift
     }
 
+    /// Lends the features and what watches them.
+    pub(crate) fn watched(&mut self) -> (&FeatureSpace, &mut DriftMonitor) {
+        (&self.space, &mut self.drift)
+    }
+
     /// Returns the score from which on the decision is yes.
     pub fn threshold(&self) -> f64 {
         self.threshold

@@ -17,6 +17,7 @@ use worker::{
 
 use crate::error::ScorerError;
 use crate::model::LiveModel;
+use crate::reference::Reference;
 use crate::score::Scorer;
 use crate::signals::Signals;
 
@@ -39,6 +40,7 @@ pub struct ScoreStage<B: Broker> {
     decoder: CleanDecoder,
     scorer: Scorer,
     model: LiveModel,
+    reference: Reference,
     signals: Signals,
     traces: Traces,
     partitions: BTreeMap<Partition, Owned<B::Lane>>,
@@ -86,6 +88,7 @@ impl<B: Broker> ScoreStage<B> {
             decoder: CleanDecoder::new(Columns::of(contract).schema().clone()),
             scorer,
             model,
+            reference: Reference::of(contract, store.clone()),
             signals: Signals::new(instruments),
             traces,
             partitions: BTreeMap::new(),
@@ -293,10 +296,12 @@ impl<B: Broker> Stage for ScoreStage<B> {
         Ok(())
     }
 
-    async fn tick(&mut self, _: Instant) -> Result<(), ScorerError> {
+    async fn tick(&mut self, now: Instant) -> Result<(), ScorerError> {
         let updates = self.model.refresh()?;
         let version = self.model.served().lineage().version;
         self.signals.model(version.0, self.model.age(), updates);
+        let (space, drift) = self.scorer.watched();
+        self.reference.tend(now, space, drift).await;
         let drift = self.scorer.drift();
         self.signals
             .drifted(drift.windows(), drift.last(), |slot| self.scorer.name(slot));

@@ -106,7 +106,7 @@ fn a_seed_tells_the_same_story_each_time() {
 }
 
 /// Worlds in which something is broken on purpose, until one shows it.
-const BROKEN_WORLDS: u64 = 40;
+const BROKEN_WORLDS: u64 = 400;
 
 /// Breaks something on purpose, and expects that this promise is seen to be broken, and that without it all is well.
 fn check_seen(sabotage: Sabotage, plan: fn(&Dice) -> Plan, promise: &str) {

@@ -287,16 +287,57 @@ fn label_time(out: &mut String, sample: &Sample, keys: &Keys) {
         None => (7 * 24, "how long a label may take: a guess"),
     };
     let wait = format!("wait_max = \"{wait}h\"");
-    let _ = writeln!(out, "{wait:<32} # {why}\n");
+    let _ = writeln!(out, "{wait:<32} # {why}");
+    if says_only_yes(sample, keys) {
+        only_yes(out, sample, keys);
+    }
+    out.push('\n');
+}
+
+/// Says whether labels are there for some events and are yes, all of them.
+fn says_only_yes(sample: &Sample, keys: &Keys) -> bool {
+    let Some((guess, LabelKind::Bool)) = &keys.label else {
+        return false;
+    };
+    let column = &sample.columns[guess.place];
+    let mut values = column.values.iter();
+    column.counts.nulls > 0
+        && values.all(|value| matches!(value, Value::Null) || *value == Value::Number(1.0))
+}
+
+/// Writes what becomes of events without a label where no is never said. Half of the labels is a fair time to wait: who
+/// waits for nearly all of them learns yes long before no, and follows a changing stream late.
+fn only_yes(out: &mut String, sample: &Sample, keys: &Keys) {
+    let (minutes, why) = match delays(sample, keys).as_deref() {
+        Some([]) | None => (60, "... after so long: a guess"),
+        Some(sorted) => (
+            (sorted[sorted.len() / 2].div_euclid(60_000_000) + 1).clamp(1, WAIT_HOURS_MAX * 60),
+            "... once half of those that have one have it, in the sample",
+        ),
+    };
+    let after = format!("negative_after = \"{minutes}m\"");
+    let _ = writeln!(
+        out,
+        "unlabelled = \"negative\"          # only yes is ever said here: what has no label is taken for no ...\n\
+         {after:<32} # {why}\n\
+         revised = \"learn\"                # ... and a yes that comes after that puts it right"
+    );
 }
 
 /// Returns the longest time from an event to its label, in hours begun.
 fn delay_hours(sample: &Sample, keys: &Keys) -> Option<i64> {
+    let longest = *delays(sample, keys)?.last()?;
+    Some(longest.div_euclid(3_600_000_000) + 1)
+}
+
+/// Returns the times from events to their labels, in microseconds, the shortest first.
+fn delays(sample: &Sample, keys: &Keys) -> Option<Vec<i64>> {
     let event = &sample.columns[keys.time.as_ref()?.place];
     let known = &sample.columns[keys.label_time.as_ref()?.place];
-    let delays =
-        (0..sample.rows).filter_map(|row| known.moment(row)?.checked_sub(event.moment(row)?));
-    Some(delays.max()?.div_euclid(3_600_000_000) + 1)
+    let delay = |row| known.moment(row)?.checked_sub(event.moment(row)?);
+    let mut delays: Vec<i64> = (0..sample.rows).filter_map(delay).collect();
+    delays.sort_unstable();
+    Some(delays)
 }
 
 fn closing(out: &mut String, keys: &Keys) {

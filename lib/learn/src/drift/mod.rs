@@ -181,6 +181,24 @@ impl DriftMonitor {
         }
     }
 
+    /// Returns the frozen reference alone, as a monitor that has seen no window yet; `None` until it is frozen.
+    pub fn reference(&self) -> Option<DriftMonitor> {
+        let mut alone = self.frozen.then(|| self.clone())?;
+        (alone.events, alone.windows) = (0, 0);
+        alone.last.clear();
+        for watched in &mut alone.watched {
+            if let State::Counting { current, .. } = &mut watched.state {
+                current.fill(0);
+            }
+        }
+        Some(alone)
+    }
+
+    /// Returns how many events make the reference, and each window.
+    pub fn window(&self) -> u64 {
+        self.window
+    }
+
     /// Returns everything as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(MAGIC, VERSION);

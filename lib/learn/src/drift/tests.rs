@@ -155,3 +155,29 @@ fn nothing_seen_and_scores_left_out_are_no_trouble() {
     let score = monitor.last().last().copied().unwrap();
     assert_eq!((score.subject, score.psi.psi), (Subject::Score, 0.0));
 }
+
+#[test]
+fn a_reference_goes_on_without_what_made_it() {
+    let space = space();
+    let mut monitor = DriftMonitor::new(&space, WINDOW);
+    observe(&mut monitor, &space, 0, WINDOW as usize - 1, usize::MAX);
+    assert!(monitor.reference().is_none());
+    observe(&mut monitor, &space, WINDOW as usize - 1, 3_000, usize::MAX);
+    let reference = monitor.reference().unwrap();
+    let mut restored = DriftMonitor::from_bytes(&space, &reference.to_bytes()).unwrap();
+    assert_eq!((restored.windows(), restored.last()), (0, [].as_slice()));
+    // Both see the same whole window next: one that began anew, and one that had seen a part of another.
+    let next = 2 * WINDOW as usize;
+    let mut whole = monitor.clone();
+    observe(
+        &mut whole,
+        &space,
+        WINDOW as usize + 2_999,
+        next - WINDOW as usize - 2_999,
+        0,
+    );
+    for monitor in [&mut restored, &mut whole] {
+        observe(monitor, &space, next, WINDOW as usize, 0);
+    }
+    assert_eq!(restored.last(), whole.last());
+}
