@@ -8,6 +8,7 @@ pub mod cell;
 pub mod checkpoint;
 pub mod clean;
 pub mod contract;
+pub mod drift;
 pub mod event;
 pub mod folder;
 pub mod json;
@@ -19,12 +20,13 @@ pub mod snapshot;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("batch", batch::run),
     ("cell", cell::run),
     ("checkpoint", checkpoint::run),
     ("clean", clean::run),
     ("contract", contract::run),
+    ("drift", drift::run),
     ("event", event::run),
     ("folder", folder::run),
     ("json", json::run),
