@@ -25,6 +25,10 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 /// How long a poll waits when nothing is there: how quickly a reader that has gone is seen.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
+/// How long a broker may keep a reader waiting for records that are not there. librdkafka asks for more while it hands out
+/// what came, one request at a time: the next range begins only when the last range's request is answered.
+const READER_WAIT_MS: &str = "10";
+
 /// Readers that are kept: as many as read at once when a worker begins.
 const IDLE_MAX: usize = 2;
 
@@ -61,7 +65,11 @@ impl Readers {
         let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
         let reader = match idle {
             Some(reader) => reader,
-            None => reader(config).map_err(|error| BrokerError::Setup(error.to_string()))?,
+            None => {
+                let mut config = config.clone();
+                config.set("fetch.wait.max.ms", READER_WAIT_MS);
+                reader(&config).map_err(|error| BrokerError::Setup(error.to_string()))?
+            }
         };
         let done = work(&reader)?;
         if let Ok(mut idle) = self.idle.lock()
@@ -82,7 +90,7 @@ fn reader(config: &ClientConfig) -> Result<Reader, KafkaError> {
         .set("auto.offset.reset", "error")
         .set("enable.partition.eof", "true")
         .set("fetch.queue.backoff.ms", "2")
-        .set("queued.max.messages.kbytes", "16384");
+        .set("queued.max.messages.kbytes", "2048");
     config.create_with_context(Reading)
 }
 
