@@ -13,7 +13,8 @@ fn lake_and_checkpoints_may_lie_on_s3() -> Result<()> {
         Ok(!parquet(&s3.list("a/lake/")?).is_empty())
     })?;
     sandbox.until("a checkpoint is stored", || {
-        Ok(!s3.list("checkpoints/")?.is_empty())
+        let names = s3.list("checkpoints/")?;
+        Ok(names.iter().any(|name| name.ends_with(".safetensors")))
     })?;
     for worker in ["sink", "trainer", "scorer"] {
         sandbox.kill(worker)?;
