@@ -8,43 +8,13 @@ use learn::drift::DriftMonitor;
 use learn::features::{ABSENT, FeatureSpace, Row, Rows};
 use schemas::Contract;
 
-/// A number and a category.
-const CONTRACT: &str = r#"
-version = 1
-[stream]
-name = "s"
-[event]
-id = "id"
-time = "at"
-[[fields]]
-id = 1
-name = "id"
-type = "string"
-presence = "required"
-[[fields]]
-id = 2
-name = "at"
-type = "timestamp"
-presence = "required"
-[[fields]]
-id = 3
-name = "price"
-type = "float64"
-presence = "optional"
-[[features]]
-kind = "number"
-of = "price"
-[[features]]
-kind = "category"
-of = "id"
-"#;
-
-/// Returns the features whose drift is watched.
-pub fn space() -> &'static FeatureSpace {
+/// Returns the features whose drift is watched: a number and a category.
+fn space() -> &'static FeatureSpace {
     static SPACE: OnceLock<FeatureSpace> = OnceLock::new();
     SPACE.get_or_init(|| {
-        let contract = Contract::parse("s.toml", CONTRACT).expect("a contract");
-        FeatureSpace::new(&contract).expect("its features")
+        let contract = Contract::parse("fuzz.toml", include_str!("linear.toml"));
+        let contract = contract.expect("it is a contract");
+        FeatureSpace::new(&contract).expect("it has features")
     })
 }
 

@@ -2,7 +2,7 @@
 //! they restart.
 //!
 //! Whoever has seen a whole window first stores it; all others go on with that one. To have a new one made, delete the
-//! object. Until it is stored, and whenever the store fails, scores flow as ever: drift is only watched.
+//! object. A store that fails stops no score: one that does not answer keeps scores waiting for a second, once a minute.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,8 @@
 """Says what a stream costs in which only yes is ever said, and how long to wait before the rest counts as no.
 
-    python3 tests/peers/only_yes.py [FILE of thalweg]
+    target/peers/bin/python tests/peers/only_yes.py [thalweg's binary]
+
+(after `./demo` and `./test`, which build the one and set the other up.)
 
 The flights again, but only those that were late ever get a label, when they arrive. `thalweg evaluate --at-arrival` with the
 default learner, by `negative_after` and `revised`; predictions are held against what became of each flight. Beside it the
@@ -14,21 +16,11 @@ import subprocess
 import sys
 import tempfile
 
+from pyarrow import compute, parquet
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-HOME = ROOT / "target/peers-only-yes"
 FLIGHTS = ROOT / "compose/streams/flights"
 WAITS = ["1m", "1h", "2h", "4h", "6h", "12h"]
-
-
-def environment() -> None:
-    """Makes a virtual environment with pyarrow, and goes on in it."""
-    python = HOME / "bin/python"
-    if pathlib.Path(sys.prefix) == HOME:
-        return
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "pyarrow==26.0.1"], check=True)
-    sys.exit(subprocess.run([python, __file__, *sys.argv[1:]]).returncode)
 
 
 def evaluated(thalweg: str, data: pathlib.Path, contract: pathlib.Path) -> dict:
@@ -63,8 +55,5 @@ def main() -> None:
         figures = [found[name] for name in ("log_loss", "auc", "base_log_loss")]
         print("| every label said | |", " | ".join(f"{figure:.4f}" for figure in figures), "|")
 
-
-environment()
-from pyarrow import compute, parquet  # noqa: E402
 
 main()

@@ -302,8 +302,12 @@ impl Fitter {
                 let (row, mark) = (rows.row(at), part.mark(at, &mut self.board));
                 let pairs = &mut self.pairs;
                 let waiting = self.join.event(id, times[at], row, mark, pairs);
-                self.cohorts.event(times[at]);
-                if before < self.pairs.len() {
+                let has_label = before < self.pairs.len();
+                // Neither of both is a second event of the same id, or one whose label came too late.
+                if waiting.is_some() || has_label {
+                    self.cohorts.event(times[at]);
+                }
+                if has_label {
                     self.learned += 1;
                     self.cohorts.label(times[at]);
                 }
