@@ -61,6 +61,7 @@ async fn work(args: Args, context: Context) -> Result<(), Box<dyn Fault>> {
     let inputs = Inputs {
         group: &group,
         topics: &[&topics.raw],
+        unbroken: &[],
     };
     worker::run(stage, &context.kafka, inputs, &context.surroundings()).await
 }

@@ -28,11 +28,13 @@ pub enum ScorerError {
     },
     /// Clean batches leave raw offsets out.
     #[error(
-        "`{from}` leaves raw offsets {first} to {last} out: events are missing between its batches"
+        "offset {offset} of `{from}` leaves raw offsets {first} to {last} out: events are missing before it"
     )]
     Gap {
         /// The partition.
         from: String,
+        /// Where in it.
+        offset: Offset,
         /// The first that is missing.
         first: Offset,
         /// The last one.

@@ -68,6 +68,7 @@ async fn work(args: Args, context: Context) -> Result<(), Box<dyn Fault>> {
     let inputs = Inputs {
         group: &group,
         topics: &[&topics.clean],
+        unbroken: &[&topics.clean],
     };
     worker::run(stage, &kafka, inputs, &context.surroundings()).await
 }

@@ -2,7 +2,7 @@
 //! they restart.
 //!
 //! Whoever has seen a whole window first stores it; all others go on with that one. To have a new one made, delete the
-//! object. A store that fails stops no score: one that does not answer keeps scores waiting for a second, once a minute.
+//! object. No score waits for the store: it is asked beside, and its answer looked for between batches.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,12 @@ use learn::drift::DriftMonitor;
 use learn::features::FeatureSpace;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use schemas::Contract;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 use worker::Store;
 
-/// How long the store may take while scores wait.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long the store may take.
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How long a store that failed is left in peace.
 const RETRY: Duration = Duration::from_mins(1);
@@ -24,6 +25,8 @@ pub(crate) struct Reference {
     store: Store,
     name: String,
     state: State,
+    /// The request that is on its way, if one is; it ends with us.
+    asked: JoinSet<Result<Answer, String>>,
     next: Option<Instant>,
 }
 
@@ -38,6 +41,14 @@ enum State {
     Shared,
 }
 
+/// What the store says.
+enum Answer {
+    /// This is its reference, if it has one.
+    Has(Option<Vec<u8>>),
+    /// Ours is stored, unless another scorer was first.
+    Stored(bool),
+}
+
 impl Reference {
     /// Names the reference of a contract.
     pub(crate) fn of(contract: &Contract, store: Store) -> Reference {
@@ -46,88 +57,95 @@ impl Reference {
             store,
             name: format!("{stream}/drift-{digest:.16}.reference"),
             state: State::Unknown,
+            asked: JoinSet::new(),
             next: None,
         }
     }
 
-    /// Takes the reference over from the store, or stores ours once it is frozen.
-    pub(crate) async fn tend(
-        &mut self,
-        now: Instant,
-        space: &FeatureSpace,
-        drift: &mut DriftMonitor,
-    ) {
-        if self.state == State::Shared || self.next.is_some_and(|next| now < next) {
-            return;
-        }
-        if let Err(reason) = self.turn(space, drift).await {
+    /// Takes the reference over from the store, or stores ours once it is frozen: one step of that, without waiting.
+    pub(crate) fn tend(&mut self, now: Instant, space: &FeatureSpace, drift: &mut DriftMonitor) {
+        let done = match self.asked.try_join_next() {
+            Some(answer) => answer
+                .unwrap_or_else(|error| Err(error.to_string()))
+                .and_then(|answer| self.hear(answer, space, drift)),
+            None => Ok(()),
+        };
+        if let Err(reason) = done {
             warn!(object = self.name, %reason, "the reference of drift is not shared; trying again later");
             self.next = Some(now + RETRY);
         }
+        let due = self.next.is_none_or(|next| next <= now);
+        if self.state != State::Shared && self.asked.is_empty() && due {
+            self.ask(drift);
+        }
     }
 
-    async fn turn(&mut self, space: &FeatureSpace, drift: &mut DriftMonitor) -> Result<(), String> {
+    fn ask(&mut self, drift: &DriftMonitor) {
         if self.state == State::Unknown {
-            match self.get().await? {
-                Some(bytes) => return self.take(&bytes, space, drift),
-                None => self.state = State::Missing,
-            }
-        }
-        let Some(reference) = drift.reference() else {
-            return Ok(());
-        };
-        if self.put(reference.to_bytes()).await? {
-            info!(object = self.name, "stored the reference of drift");
-            self.state = State::Shared;
-            return Ok(());
-        }
-        // Another scorer was first.
-        match self.get().await? {
-            Some(bytes) => self.take(&bytes, space, drift),
-            None => Ok(()),
+            self.asked.spawn(get(self.store.clone(), self.name.clone()));
+        } else if let Some(reference) = drift.reference() {
+            let bytes = reference.to_bytes();
+            self.asked
+                .spawn(put(self.store.clone(), self.name.clone(), bytes));
         }
     }
 
-    fn take(
+    fn hear(
         &mut self,
-        bytes: &[u8],
+        answer: Answer,
         space: &FeatureSpace,
         drift: &mut DriftMonitor,
     ) -> Result<(), String> {
-        let wrong = || "it is damaged: delete it, and another will be made".to_owned();
-        let stored = DriftMonitor::from_bytes(space, bytes).map_err(|_| wrong())?;
-        let stored = stored
-            .reference()
-            .filter(|stored| stored.window() == drift.window());
-        *drift = stored.ok_or_else(wrong)?;
-        self.state = State::Shared;
+        self.state = match answer {
+            Answer::Has(Some(bytes)) => {
+                take(&bytes, space, drift)?;
+                State::Shared
+            }
+            Answer::Has(None) => State::Missing,
+            Answer::Stored(true) => {
+                info!(object = self.name, "stored the reference of drift");
+                State::Shared
+            }
+            Answer::Stored(false) => State::Unknown,
+        };
         Ok(())
     }
+}
 
-    async fn get(&self) -> Result<Option<Vec<u8>>, String> {
-        let path = self.store.path(&self.name);
-        let got = async {
-            let object = self.store.objects.get(&path).await?;
-            object.bytes().await
-        };
-        match in_time(got).await? {
-            Ok(bytes) => Ok(Some(bytes.into())),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.to_string()),
-        }
+/// Goes on with a stored reference.
+fn take(bytes: &[u8], space: &FeatureSpace, drift: &mut DriftMonitor) -> Result<(), String> {
+    let wrong = || "it is damaged: delete it, and another will be made".to_owned();
+    let stored = DriftMonitor::from_bytes(space, bytes).map_err(|_| wrong())?;
+    let stored = stored
+        .reference()
+        .filter(|stored| stored.window() == drift.window());
+    *drift = stored.ok_or_else(wrong)?;
+    Ok(())
+}
+
+async fn get(store: Store, name: String) -> Result<Answer, String> {
+    let path = store.path(&name);
+    let got = async {
+        let object = store.objects.get(&path).await?;
+        object.bytes().await
+    };
+    match in_time(got).await? {
+        Ok(bytes) => Ok(Answer::Has(Some(bytes.into()))),
+        Err(object_store::Error::NotFound { .. }) => Ok(Answer::Has(None)),
+        Err(error) => Err(error.to_string()),
     }
+}
 
-    /// Stores a reference; says whether there was none.
-    async fn put(&self, bytes: Vec<u8>) -> Result<bool, String> {
-        let path = self.store.path(&self.name);
-        let only_if_missing = PutOptions::from(PutMode::Create);
-        let bytes = PutPayload::from(bytes);
-        let put = self.store.objects.put_opts(&path, bytes, only_if_missing);
-        match in_time(put).await? {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(error) => Err(error.to_string()),
-        }
+/// Stores a reference if there is none.
+async fn put(store: Store, name: String, bytes: Vec<u8>) -> Result<Answer, String> {
+    let path = store.path(&name);
+    let only_if_missing = PutOptions::from(PutMode::Create);
+    let bytes = PutPayload::from(bytes);
+    let put = store.objects.put_opts(&path, bytes, only_if_missing);
+    match in_time(put).await? {
+        Ok(_) => Ok(Answer::Stored(true)),
+        Err(object_store::Error::AlreadyExists { .. }) => Ok(Answer::Stored(false)),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -189,7 +207,11 @@ mod tests {
                 drift,
                 reference,
             } = self;
-            reference.tend(now, space, drift).await;
+            reference.tend(now, space, drift);
+            while !reference.asked.is_empty() {
+                tokio::task::yield_now().await;
+                reference.tend(now, space, drift);
+            }
             reference.state
         }
 
@@ -227,6 +249,17 @@ mod tests {
         assert_eq!(one.window(0.0).tend(now).await, State::Shared);
         assert_eq!(other.window(30.0).tend(now).await, State::Shared);
         assert!(1.0 < other.window(30.0).psi());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_store_that_does_not_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut one = One::of(&folder.path().display().to_string());
+        one.reference.asked.spawn(std::future::pending());
+        let now = Instant::now();
+        one.reference.tend(now, &one.space, &mut one.drift);
+        assert_eq!(one.reference.state, State::Unknown);
+        assert_eq!(one.reference.asked.len(), 1, "one request at a time");
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use schemas::score::Score;
 use schemas::topics::Topics;
 use schemas::{Columns, Contract, Digest, Offset, Partition, TopicId};
 use telemetry::{Instruments, Traces, names};
+use tracing::info;
 use worker::{
     Batch, Broker, Lane, Outgoing, Record, Stage, Start, Store, TopicPartition, Watermarks,
 };
@@ -148,6 +149,7 @@ impl<B: Broker> ScoreStage<B> {
         // What was committed is scored.
         owned.passed = owned.passed.max(owned.covered);
         owned.begun = true;
+        info!(partition = %clean, %first, covered = ?owned.covered, passed = ?owned.passed, "goes on");
         Ok(())
     }
 
@@ -176,7 +178,7 @@ impl<B: Broker> ScoreStage<B> {
                 expected: self.digest,
             }));
         }
-        owned.check_gap(from, header.first)?;
+        owned.check_gap(from, record.offset(), header.first)?;
         let (lane, passed, mut last) = (owned.lane.clone(), owned.passed, owned.last);
         if passed.is_none_or(|passed| passed < header.last) {
             let batch = self
@@ -249,10 +251,16 @@ fn known_rows(batch: &RecordBatch, passed: Option<Offset>) -> usize {
 }
 
 impl<L> Owned<L> {
-    fn check_gap(&self, from: &TopicPartition, first: Offset) -> Result<(), ScorerError> {
+    fn check_gap(
+        &self,
+        from: &TopicPartition,
+        offset: Offset,
+        first: Offset,
+    ) -> Result<(), ScorerError> {
         match self.covered {
             Some(covered) if covered.next() < first => Err(ScorerError::Gap {
                 from: from.to_string(),
+                offset,
                 first: covered.next(),
                 last: Offset(first.0 - 1),
             }),
@@ -301,7 +309,7 @@ impl<B: Broker> Stage for ScoreStage<B> {
         let version = self.model.served().lineage().version;
         self.signals.model(version.0, self.model.age(), updates);
         let (space, drift) = self.scorer.watched();
-        self.reference.tend(now, space, drift).await;
+        self.reference.tend(now, space, drift);
         let drift = self.scorer.drift();
         self.signals
             .drifted(drift.windows(), drift.last(), |slot| self.scorer.name(slot));

@@ -71,6 +71,7 @@ pub fn run(args: &Args) -> ExitCode {
         let inputs = Inputs {
             group: &group,
             topics: &[&topics.clean],
+            unbroken: &[&topics.clean],
         };
         worker::run(stage, &context.kafka, inputs, &context.surroundings()).await
     })

@@ -108,6 +108,7 @@ async fn work(args: Args, context: Context) -> Result<(), Box<dyn Fault>> {
     let inputs = Inputs {
         group: &group,
         topics: &[&topics.clean, &topics.labels],
+        unbroken: &[&topics.clean],
     };
     let properties = PATIENT
         .map(str::to_owned)

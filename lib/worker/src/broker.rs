@@ -29,6 +29,16 @@ pub enum BrokerError {
         /// What the broker said.
         reason: String,
     },
+    /// The client jumped over records; it reads them when it begins anew.
+    #[error("the client left records of `{from}` out, from offset {first} to before {before}")]
+    LeftOut {
+        /// The partition.
+        from: String,
+        /// The first of them.
+        first: Offset,
+        /// The offset that came instead.
+        before: Offset,
+    },
     /// A record could not be written.
     #[error("could not write to `{to}`: {reason}")]
     Write {

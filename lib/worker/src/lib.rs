@@ -27,6 +27,7 @@ mod simulated;
 mod stage;
 mod store;
 mod sweep;
+mod whole;
 
 pub use args::{Args, exit_usage};
 pub use batch::{Batch, BatchBuilder, Record, TopicPartition};

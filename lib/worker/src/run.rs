@@ -13,6 +13,7 @@ use crate::broker::{Assigned, Broker, BrokerError, Event, Order, Subscription};
 use crate::process::Surroundings;
 use crate::signals::Signals;
 use crate::stage::{Fault, Next, Stage};
+use crate::whole::Whole;
 
 /// How often a stage is told the time when nothing comes.
 const TICK: Duration = Duration::from_millis(100);
@@ -29,6 +30,8 @@ pub struct Inputs<'a> {
     pub group: &'a str,
     /// Topics.
     pub topics: &'a [&'a str],
+    /// Those of them in which every offset has a record.
+    pub unbroken: &'a [&'a str],
 }
 
 /// Why the loop ended early.
@@ -66,6 +69,7 @@ pub async fn run<S: Stage, B: Broker>(
     let mut running = Running {
         stage,
         subscription,
+        whole: Whole::new(broker, inputs.unbroken),
         signals,
         around,
         owned: Vec::new(),
@@ -81,9 +85,10 @@ fn boxed<E: Fault>(error: BrokerError) -> Box<dyn Fault> {
     Box::new(RunError::<E>::Broker(error))
 }
 
-struct Running<'a, S> {
+struct Running<'a, S, B> {
     stage: S,
     subscription: Subscription,
+    whole: Whole<'a, B>,
     signals: Signals,
     around: &'a Surroundings,
     owned: Vec<TopicPartition>,
@@ -91,7 +96,7 @@ struct Running<'a, S> {
     held: Vec<TopicPartition>,
 }
 
-impl<S: Stage> Running<'_, S> {
+impl<S: Stage, B: Broker> Running<'_, S, B> {
     async fn run(&mut self) -> Result<(), RunError<S::Error>> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -165,6 +170,7 @@ impl<S: Stage> Running<'_, S> {
     }
 
     async fn handle(&mut self, batch: Batch) -> Result<(), RunError<S::Error>> {
+        self.whole.check(&batch).await?;
         let (from, records, last) = batch.summary();
         let began = Instant::now();
         self.stage.handle(batch).await.map_err(RunError::Stage)?;
@@ -189,6 +195,7 @@ impl<S: Stage> Running<'_, S> {
                 start,
             });
         }
+        self.whole.begin(&starts);
         self.signals.assigned(&partitions);
         // What was paused is not, once it is assigned anew.
         self.held.retain(|held| !partitions.contains(held));

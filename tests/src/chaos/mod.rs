@@ -41,10 +41,11 @@ const FULL: [&str; 2] = ["No space left", "File too large"];
 /// What was lost, doubled, or not overcome.
 pub fn run(mut plant: Plant, seed: u64, rounds: usize, rate: u64) -> Result<()> {
     let ran = go_through(&mut plant, seed, rounds, rate);
-    ran.map_err(|error| match plant.keep() {
-        Ok(kept) => error.context(format!("logs and disk are kept in {}", kept.display())),
-        Err(lost) => error.context(format!("logs and disk are lost: {lost:#}")),
-    })
+    ran.inspect_err(|_| eprintln!("{}", plant.story()))
+        .map_err(|error| match plant.keep() {
+            Ok(kept) => error.context(format!("logs and disk are kept in {}", kept.display())),
+            Err(lost) => error.context(format!("logs and disk are lost: {lost:#}")),
+        })
 }
 
 /// Kills the trainer that is at work; returns how long it took until another one had published a version, and then

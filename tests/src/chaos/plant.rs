@@ -327,9 +327,10 @@ impl Plant {
     /// # Errors
     /// What cannot be copied.
     pub fn keep(&mut self) -> Result<PathBuf> {
-        self.workers
-            .iter_mut()
-            .try_for_each(|(_, worker)| worker.kill())?;
+        for (_, worker) in &mut self.workers {
+            // The one that nobody would start anew says so a second time.
+            let _ = worker.kill();
+        }
         self.logs.disable_cleanup(true);
         let copied = std::process::Command::new("cp")
             .arg("-a")
@@ -372,7 +373,7 @@ impl Plant {
         said.collect::<Vec<_>>().join(", ")
     }
 
-    fn story(&self) -> String {
+    pub(super) fn story(&self) -> String {
         let said = self.workers.iter().map(|(_, worker)| worker.tail());
         said.collect::<Vec<_>>().join("\n")
     }

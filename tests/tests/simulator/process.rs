@@ -212,6 +212,7 @@ async fn run<S: Stage>(
     let inputs = Inputs {
         group: &group,
         topics,
+        unbroken: &["s.clean"],
     };
     worker::run(stage, wire, inputs, &around).await
 }

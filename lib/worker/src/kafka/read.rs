@@ -29,6 +29,10 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 /// what came, one request at a time: the next range begins only when the last range's request is answered.
 const READER_WAIT_MS: &str = "10";
 
+/// A range may end with offsets that hold no record, such as those of a transaction's end. That it does is believed when
+/// the partition has said so twice: a record that is overlooked is a record lost.
+const ENDS: u32 = 2;
+
 /// Readers that are kept: as many as read at once when a worker begins.
 const IDLE_MAX: usize = 2;
 
@@ -142,16 +146,27 @@ pub(super) fn range(
     range: Watermarks,
     stall: Duration,
 ) -> Result<Vec<Batch>, BrokerError> {
-    if range.high <= range.low {
-        return Ok(Vec::new());
-    }
     let failed = |error: KafkaError| read_error(from, &error);
-    assign(reader, from, range.low).map_err(failed)?;
-    let batches = gather(reader, from, range, stall)?;
-    reader.unassign().map_err(failed)?;
+    let mut batches: Vec<Batch> = Vec::new();
+    let (mut next, mut ends) = (range.low, 0);
+    while next < range.high && ends < ENDS {
+        assign(reader, from, next).map_err(failed)?;
+        let rest = Watermarks { low: next, ..range };
+        let more = gather(reader, from, rest, stall)?;
+        reader.unassign().map_err(failed)?;
+        ends += 1;
+        if let Some(last) = more.last().and_then(Batch::last) {
+            if range.low < next || 1 < ends {
+                warn!(partition = %from, offset = %next, "what was taken for the end was none");
+            }
+            (next, ends) = (last.next(), 1);
+        }
+        batches.extend(more);
+    }
     Ok(batches)
 }
 
+/// Reads until the range ends, or the partition says that it does.
 fn gather(
     reader: &Reader,
     from: &TopicPartition,
@@ -170,6 +185,10 @@ fn gather(
             Some(Err(KafkaError::PartitionEOF(_))) => break,
             Some(Err(error)) if is_transient(&error) && Instant::now() <= deadline => {}
             Some(Err(error)) => return Err(read_error(from, &error)),
+            Some(Ok(message)) if !is_of(&message, from) => {
+                let (topic, partition) = (message.topic(), message.partition());
+                warn!(wanted = %from, topic, partition, "a record of another partition came");
+            }
             Some(Ok(message)) => {
                 if range.high.0 <= message.offset() {
                     break;
@@ -187,6 +206,10 @@ fn gather(
     }
     batches.extend(builder.take());
     Ok(batches)
+}
+
+fn is_of(message: &BorrowedMessage<'_>, partition: &TopicPartition) -> bool {
+    message.partition() == partition.partition.0 && message.topic() == &*partition.topic
 }
 
 /// Reads a partition for ever, until the receiver is dropped.
