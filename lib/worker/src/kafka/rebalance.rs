@@ -125,7 +125,7 @@ impl Rebalances {
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, named: Vec<TopicPartition>) -> KafkaResult<()> {
         let partitions = match self.holds_lock(&named) {
-            None => self.taken_on(named),
+            None => self.taken_on(consumer, named)?,
             Some(true) => partitions_of(&consumer.assignment()?),
             Some(false) => Vec::new(),
         };
@@ -141,14 +141,17 @@ impl Rebalances {
         }
     }
 
-    /// Returns those of some partitions that the stage has taken on; the others no longer wait for it.
-    fn taken_on(&self, mut named: Vec<TopicPartition>) -> Vec<TopicPartition> {
-        self.waiting().retain(|waits| {
-            let gone = named.contains(waits);
-            named.retain(|partition| partition != waits);
-            !gone
-        });
-        named
+    /// Returns those of some partitions that the stage has taken on; the others no longer wait for it. A stage that
+    /// drains has taken none on that came since.
+    fn taken_on(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        mut named: Vec<TopicPartition>,
+    ) -> KafkaResult<Vec<TopicPartition>> {
+        self.waiting().retain(|waits| !named.contains(waits));
+        let assigned = partitions_of(&consumer.assignment()?);
+        named.retain(|partition| assigned.contains(partition));
+        Ok(named)
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<TopicPartition>> {
