@@ -35,6 +35,10 @@ const POLL_WAIT: Duration = Duration::from_millis(50);
 /// How long giving partitions up may take.
 const LEAVE_MAX: Duration = Duration::from_secs(5);
 
+/// The property that says where to begin if nothing is committed, and what it is unless the operator sets it.
+const RESET: &str = "auto.offset.reset";
+const BEGINNING: &str = "earliest";
+
 /// How often the ends of the logs are reported.
 const HIGH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -48,10 +52,10 @@ pub(super) fn subscribe(
     let setup = |error: KafkaError| BrokerError::Setup(error.to_string());
     let (events_in, events) = mpsc::channel(CHANNEL_BATCHES);
     let (orders, orders_out) = mpsc::channel(CHANNEL_ORDERS);
-    let context = Rebalances::new(events_in.clone(), orders_out, topics, lock);
-    let consumer: BaseConsumer<Rebalances> = consumer_config(config, group)
-        .create_with_context(context)
-        .map_err(setup)?;
+    let config = consumer_config(config, group);
+    let from_beginning = config.get(RESET) == Some(BEGINNING);
+    let context = Rebalances::new(events_in.clone(), orders_out, topics, lock, from_beginning);
+    let consumer: BaseConsumer<Rebalances> = config.create_with_context(context).map_err(setup)?;
     // SAFETY: the poller, which owns the consumer, drops the queue first.
     let queue = unsafe { Queue::new(consumer.client()) };
     if let Ok(mut place) = consumer.context().queue.lock() {
@@ -78,7 +82,7 @@ fn consumer_config(config: &ClientConfig, group: &str) -> ClientConfig {
         ("group.id", group),
         ("enable.auto.commit", "false"),
         ("enable.auto.offset.store", "false"),
-        ("auto.offset.reset", "earliest"),
+        (RESET, BEGINNING),
         // Partitions that do not move flow on, and the others move once.
         ("partition.assignment.strategy", "cooperative-sticky"),
         ("fetch.min.bytes", "1"),

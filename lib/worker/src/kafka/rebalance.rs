@@ -22,8 +22,11 @@ use super::queue::Queue;
 use crate::batch::{BatchBuilder, TopicPartition};
 use crate::broker::{Assigned, BrokerError, Event, Order, Start};
 
-/// How long the broker may take to say what partitions a topic has.
-const METADATA_MAX: Duration = Duration::from_secs(10);
+/// How long the broker may take to say what partitions a topic has, where one begins, or what is committed.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// A partition, and where it begins; invalid is for librdkafka to find out.
+type Begin = (TopicPartition, rdkafka::Offset);
 
 /// Answers rebalances, and holds the batches that are being gathered.
 pub(super) struct Rebalances {
@@ -33,6 +36,8 @@ pub(super) struct Rebalances {
     topics: Vec<String>,
     /// The topic whose partition 0 stands for all partitions of the topics.
     lock: Option<String>,
+    /// Whether partitions of which nothing is committed are read from their beginning.
+    from_beginning: bool,
     /// Partitions that the group has given, and the stage has not taken on yet.
     waiting: Mutex<VecDeque<TopicPartition>>,
     /// Locked by the poll thread alone: rebalances are served inside its polls.
@@ -69,12 +74,14 @@ impl Rebalances {
         orders: mpsc::Receiver<Order>,
         topics: &[&str],
         lock: Option<&str>,
+        from_beginning: bool,
     ) -> Rebalances {
         Rebalances {
             events,
             orders: Mutex::new(orders),
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
             lock: lock.map(str::to_owned),
+            from_beginning,
             waiting: Mutex::default(),
             open: Mutex::default(),
             queue: Mutex::default(),
@@ -115,7 +122,7 @@ impl Rebalances {
             let reason = "no queue for a partition";
             return Err(KafkaError::Subscription(reason.to_owned()));
         }
-        let starts = self.starts(partitions);
+        let starts = self.starts(consumer, partitions);
         if is_cooperative(consumer) {
             consumer.incremental_assign(&starts)
         } else {
@@ -180,7 +187,7 @@ impl Rebalances {
     fn everything(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<Vec<TopicPartition>> {
         let mut all = Vec::new();
         for topic in &self.topics {
-            let metadata = consumer.fetch_metadata(Some(topic), METADATA_MAX)?;
+            let metadata = consumer.fetch_metadata(Some(topic), ANSWER_MAX)?;
             let found = metadata.topics().iter().find(|found| found.name() == topic);
             let partitions = found.map_or(0, |found| found.partitions().len() as i32);
             if partitions == 0 {
@@ -206,9 +213,12 @@ impl Rebalances {
     }
 
     /// Asks the stage where to begin.
-    fn starts(&self, partitions: Vec<TopicPartition>) -> TopicPartitionList {
+    fn starts(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: Vec<TopicPartition>,
+    ) -> TopicPartitionList {
         let (answer, starts) = oneshot::channel();
-        let mut list = TopicPartitionList::new();
         // Nothing new is no news; and a stage that has gone needs no partitions.
         if partitions.is_empty()
             || self
@@ -216,22 +226,49 @@ impl Rebalances {
                 .blocking_send(Event::Assigned(partitions, answer))
                 .is_err()
         {
-            return list;
+            return TopicPartitionList::new();
         }
-        for Assigned { partition, start } in starts.blocking_recv().unwrap_or_default() {
-            let offset = match start {
-                Start::Committed => rdkafka::Offset::Invalid,
-                Start::At(offset) => rdkafka::Offset::Offset(offset.0),
-            };
-            if list
-                .add_partition_offset(&partition.topic, partition.partition.0, offset)
-                .is_err()
-            {
-                warn!(%partition, "cannot begin at the offset; beginning at the committed one");
-                list.add_partition(&partition.topic, partition.partition.0);
+        let assigned = starts.blocking_recv().unwrap_or_default().into_iter();
+        let mut begins: Vec<Begin> = assigned
+            .map(|Assigned { partition, start }| match start {
+                Start::Committed => (partition, rdkafka::Offset::Invalid),
+                Start::At(offset) => (partition, rdkafka::Offset::Offset(offset.0)),
+            })
+            .collect();
+        if let Err(error) = self.resolve(consumer, &mut begins) {
+            warn!(%error, "cannot ask where partitions begin: the client finds out by itself");
+        }
+        list_of(&begins)
+    }
+
+    /// Puts numbers in the place of what is committed, and of the beginning where nothing is.
+    ///
+    /// librdkafka looks a beginning up in vain if the partition is taken away meanwhile; half a second later it looks once
+    /// more, and reads the partition from its beginning, whoever has it. Should it come back, those records come before
+    /// the ones that were asked for.
+    fn resolve(&self, consumer: &BaseConsumer<Self>, begins: &mut [Begin]) -> KafkaResult<()> {
+        let is_open = |begin: &&mut Begin| begin.1 == rdkafka::Offset::Invalid;
+        let open: Vec<Begin> = begins
+            .iter_mut()
+            .filter(is_open)
+            .map(|begin| begin.clone())
+            .collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let committed = consumer.committed_offsets(list_of(&open), ANSWER_MAX)?;
+        for begin in begins.iter_mut().filter(is_open) {
+            let (topic, partition) = (&*begin.0.topic, begin.0.partition.0);
+            if let Some(found) = committed.find_partition(topic, partition) {
+                found.error()?;
+                begin.1 = found.offset();
+            }
+            if begin.1 == rdkafka::Offset::Invalid && self.from_beginning {
+                let (low, _) = consumer.fetch_watermarks(topic, partition, ANSWER_MAX)?;
+                begin.1 = rdkafka::Offset::Offset(low);
             }
         }
-        list
+        Ok(())
     }
 
     /// Lets the stage finish, and commits what it says.
@@ -270,6 +307,18 @@ impl Rebalances {
             }
         }
     }
+}
+
+fn list_of(begins: &[Begin]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in begins {
+        let (topic, number) = (&*partition.topic, partition.partition.0);
+        if list.add_partition_offset(topic, number, *offset).is_err() {
+            warn!(%partition, "cannot begin at the offset; beginning at the committed one");
+            list.add_partition(topic, number);
+        }
+    }
+    list
 }
 
 /// Pauses some partitions, and lets all others flow.
